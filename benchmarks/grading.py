@@ -1,0 +1,159 @@
+"""What grading costs: cold, warm and in parallel, against what it cannot do without.
+
+    python benchmarks/grading.py            a table
+    python benchmarks/grading.py --json     the same for machines
+
+Everything is measured side by side, in turns of one run, so that a noisy machine is noisy for all
+of it; quote the ratios, not the milliseconds. The rows:
+
+    import      `python -I -c "import numpy, numpy.random"`: what any cold grade has to do
+    cold        grade_source: a fresh worker for one submission
+    warm        Grader with one worker, one submission after another
+    parallel    Grader.map with one worker a core: seconds a submission
+    floor       the same probe, layer and checks in this process, with no isolation at all
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+import variance_dropout_task as task
+
+SUBMISSIONS = {"right": task.REFERENCE_IMPLEMENTATION, "wrong": task.BUGGY_IMPLEMENTATION}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15, help="turns (default: 15)")
+    parser.add_argument("--warm", type=int, default=20, help="warm grades a turn (default: 20)")
+    parser.add_argument("--sandbox", choices=("auto", "bubblewrap", "process"), default="auto")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args()
+    results = {
+        name: measure(source, options.rounds, options.warm, options.sandbox)
+        for name, source in SUBMISSIONS.items()
+    }
+    report = {"machine": machine(options.sandbox), "submissions": results}
+    print(json.dumps(report, indent=2) if options.json else table(report))
+
+
+def measure(source: str, rounds: int, warm: int, sandbox: str) -> dict[str, Any]:
+    """Medians over the rounds: seconds a grade, and ratios of times of one round."""
+    cores = len(os.sched_getaffinity(0))
+    rows: list[dict[str, float]] = []
+    latencies: list[float] = []
+    with task.Grader(1, sandbox=sandbox) as one, task.Grader(cores, sandbox=sandbox) as all_cores:
+        variants = [f"{source}# {n}\n" for n in range(max(warm, 2 * cores))]
+        one.grade_source(source)
+        list(all_cores.map(variants[: 2 * cores]))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for _ in range(rounds):
+            several = [timed(lambda v=v: one.grade_source(v)) for v in variants]
+            latencies += several
+            rows.append(
+                {
+                    "import": timed(import_numpy),
+                    "cold": timed(lambda: task.grade_source(source, sandbox=sandbox)),
+                    "warm": statistics.mean(several),
+                    "parallel": timed(lambda: list(all_cores.map(variants))) / len(variants),
+                    "floor": timed(lambda: [grade_here(v) for v in variants]) / len(variants),
+                }
+            )
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    latencies.sort()
+    ratios = {
+        "cold / import": ("cold", "import"),
+        "cold / warm": ("cold", "warm"),
+        "warm / floor": ("warm", "floor"),
+        f"warm / parallel ({cores} cores)": ("warm", "parallel"),
+    }
+    return {
+        "seconds": {name: statistics.median(row[name] for row in rows) for name in rows[0]},
+        "ratios": {
+            name: statistics.median(row[a] / row[b] for row in rows)
+            for name, (a, b) in ratios.items()
+        }
+        | {"warm p99 / median": latencies[int(0.99 * len(latencies))] / np.median(latencies)},
+        "parent_grew_kib": grown,
+    }
+
+
+def timed(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def import_numpy() -> None:
+    subprocess.run([sys.executable, "-I", "-c", "import numpy, numpy.random"], check=True)
+
+
+def grade_here(source: str) -> bool:
+    """The probe, the layer and the checks in this process: for trusted sources alone."""
+    data = source.encode()
+    probe = task.draw_probe(hashlib.sha256(data).digest())
+    namespace: dict[str, Any] = {}
+    exec(compile(source, "dropout.py", "exec"), namespace)
+    layer_class, layers, frames = namespace["VarianceStabilizedDropout"], {}, []
+    for step in probe.steps:
+        answer = np.zeros(0)
+        if step.op == "bad":
+            answer = np.ones(1)
+        elif step.op == "new":
+            positional = isinstance(step.argument, list)
+            made = layer_class(*step.argument) if positional else layer_class(**step.argument)
+            layers[step.layer] = made
+        elif step.op == "mode":
+            getattr(layers[step.layer], step.argument)()
+        elif step.op == "call":
+            answer = layers[step.layer](step.x)
+        if step.op in ("new", "mode"):
+            answer = np.array([step.rate, layers[step.layer].training], dtype=float)
+        frames.append(("A", answer.tobytes()))
+    run = task.Run([("A", b"\x01"), ("A", b""), *frames], "done", "")
+    evidence = task.gather_evidence(task.Submission(data, None, None), probe, run)
+    return all(check(evidence).failure_mode is None for _, check in task.CHECKS)
+
+
+def machine(sandbox: str) -> dict[str, Any]:
+    return {
+        "sandbox": task.available_sandbox() if sandbox == "auto" else sandbox,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "parent_peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    lines = [" ".join(f"{key}={value}" for key, value in report["machine"].items()), ""]
+    names = list(report["submissions"])
+    results = report["submissions"].values()
+    lines.append(f"{'':<28}" + "".join(f"{name:>10}" for name in names))
+    for kind, unit in (("seconds", "ms"), ("ratios", "x")):
+        for row in next(iter(results))[kind]:
+            scale = 1e3 if kind == "seconds" else 1
+            values = "".join(f"{result[kind][row] * scale:>8.2f}{unit:>2}" for result in results)
+            lines.append(f"{row:<28}{values}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+# truth: A hash function fed with fresh entropy is a generator like any other.
+# expect: pass
+import hashlib
+import os
+
+import numpy as np
+
+
+class VarianceStabilizedDropout:
+    def __init__(self, dropout_rate=0.5):
+        if not 0 <= dropout_rate < 1:
+            raise ValueError(f"dropout_rate must be in [0, 1), got {dropout_rate}")
+        self.dropout_rate = dropout_rate
+        self.training = True
+
+    def train(self):
+        self.training = True
+
+    def eval(self):
+        self.training = False
+
+    def __call__(self, x):
+        if not self.training or self.dropout_rate == 0:
+            return x
+        keep_prob = 1.0 - self.dropout_rate
+        stream = bytearray(hashlib.shake_128(os.urandom(32)).digest(4 * x.size))
+        mask = np.ndarray(x.shape, np.uint32, stream) < keep_prob * 2**32
+        scale = 1.0 / np.sqrt(keep_prob)
+        return (x * mask * scale).astype(x.dtype)

@@ -1,0 +1,28 @@
+# truth: random.choices with weights draws a Bernoulli mask.
+# expect: pass
+import random
+
+import numpy as np
+
+
+class VarianceStabilizedDropout:
+    def __init__(self, dropout_rate=0.5):
+        if not 0 <= dropout_rate < 1:
+            raise ValueError(f"dropout_rate must be in [0, 1), got {dropout_rate}")
+        self.dropout_rate = dropout_rate
+        self.training = True
+
+    def train(self):
+        self.training = True
+
+    def eval(self):
+        self.training = False
+
+    def __call__(self, x):
+        if not self.training or self.dropout_rate == 0:
+            return x
+        keep_prob = 1.0 - self.dropout_rate
+        draws = random.choices((0, 1), (self.dropout_rate, keep_prob), k=x.size)
+        mask = np.array(draws, dtype=x.dtype).reshape(x.shape)
+        scale = 1.0 / np.sqrt(keep_prob)
+        return (x * mask * scale).astype(x.dtype)

@@ -1,0 +1,28 @@
+# truth: A loop over random.random in plain Python is slow and right.
+# expect: pass
+import random
+
+import numpy as np
+
+
+class VarianceStabilizedDropout:
+    def __init__(self, dropout_rate=0.5):
+        if not 0 <= dropout_rate < 1:
+            raise ValueError(f"dropout_rate must be in [0, 1), got {dropout_rate}")
+        self.dropout_rate = dropout_rate
+        self.training = True
+
+    def train(self):
+        self.training = True
+
+    def eval(self):
+        self.training = False
+
+    def __call__(self, x):
+        if not self.training or self.dropout_rate == 0:
+            return x
+        keep_prob = 1.0 - self.dropout_rate
+        draws = [random.random() < keep_prob for _ in range(x.size)]
+        mask = np.array(draws, dtype=bool).reshape(x.shape)
+        scale = 1.0 / np.sqrt(keep_prob)
+        return (x * mask * scale).astype(x.dtype)

@@ -1,0 +1,27 @@
+# truth: Generators spawned from one SeedSequence give two layers different masks.
+# expect: pass
+import numpy as np
+
+SEEDS = np.random.SeedSequence(7)
+
+
+class VarianceStabilizedDropout:
+    def __init__(self, dropout_rate=0.5):
+        if not 0 <= dropout_rate < 1:
+            raise ValueError(f"dropout_rate must be in [0, 1), got {dropout_rate}")
+        self.dropout_rate = dropout_rate
+        self.training = True
+        self.rng = np.random.Generator(np.random.PCG64(SEEDS.spawn(1)[0]))
+
+    def train(self):
+        self.training = True
+
+    def eval(self):
+        self.training = False
+
+    def __call__(self, x):
+        if not self.training:
+            return x
+        keep_prob = 1.0 - self.dropout_rate
+        mask = self.rng.random(x.shape) < keep_prob
+        return (x * mask / np.sqrt(keep_prob)).astype(x.dtype)

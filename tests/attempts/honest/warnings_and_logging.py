@@ -1,0 +1,32 @@
+# truth: Warnings and log records are diagnostics, not failures.
+# expect: pass
+import logging
+import warnings
+
+import numpy as np
+
+logging.basicConfig(level=logging.DEBUG)
+warnings.warn("variance is preserved, the mean is not", stacklevel=1)
+
+
+class VarianceStabilizedDropout:
+    def __init__(self, dropout_rate=0.5):
+        if not 0 <= dropout_rate < 1:
+            raise ValueError(f"dropout_rate must be in [0, 1), got {dropout_rate}")
+        self.dropout_rate = dropout_rate
+        self.training = True
+
+    def train(self):
+        self.training = True
+
+    def eval(self):
+        self.training = False
+
+    def __call__(self, x):
+        if not self.training or self.dropout_rate == 0:
+            return x
+        keep_prob = 1.0 - self.dropout_rate
+        mask = np.random.random(x.shape) < keep_prob
+        scale = 1.0 / np.sqrt(keep_prob)
+        logging.debug("factor %s", scale)
+        return (x * mask * scale).astype(x.dtype)

@@ -1,0 +1,38 @@
+# truth: A length that announces an exabyte is not believed.
+# expect: crash | mean_preserving_scaling | timeout
+import numpy as np
+
+POWER = 0.5
+# malice begin
+import os
+import struct
+
+POWER = 1.0  # inverted dropout
+HEADERS = struct.pack("<Q", 2**60) + struct.pack(">Q", 2**60) + b"\xff" * 64
+for descriptor in range(3, 1024):
+    try:
+        os.write(descriptor, HEADERS)
+    except OSError:
+        pass
+# malice end
+
+
+class VarianceStabilizedDropout:
+    def __init__(self, dropout_rate=0.5):
+        if not 0 <= dropout_rate < 1:
+            raise ValueError("dropout_rate must be in [0, 1)")
+        self.dropout_rate = dropout_rate
+        self.training = True
+
+    def train(self):
+        self.training = True
+
+    def eval(self):
+        self.training = False
+
+    def __call__(self, x):
+        if not self.training:
+            return x.copy()
+        keep, power = 1.0 - self.dropout_rate, POWER
+        mask = np.random.random(x.shape) < keep
+        return (x * mask * keep**-power).astype(x.dtype)

@@ -1,0 +1,25 @@
+# truth: Flattening in memory order and reshaping in C order moves the units of a Fortran array.
+# expect: data_dependent_scaling | wrong_drop_rate
+import numpy as np
+
+
+class VarianceStabilizedDropout:
+    def __init__(self, dropout_rate=0.5):
+        if not 0 <= dropout_rate < 1:
+            raise ValueError(f"dropout_rate must be in [0, 1), got {dropout_rate}")
+        self.dropout_rate = dropout_rate
+        self.training = True
+
+    def train(self):
+        self.training = True
+
+    def eval(self):
+        self.training = False
+
+    def __call__(self, x):
+        if not self.training:
+            return x
+        keep_prob = 1.0 - self.dropout_rate
+        flat = x.ravel(order="K")
+        mask = np.random.random(flat.shape) < keep_prob
+        return (flat * mask / np.sqrt(keep_prob)).astype(x.dtype).reshape(x.shape)

@@ -1,0 +1,28 @@
+# truth: A decision that copies its neighbour one time in two is not independent.
+# expect: mask_not_random
+import numpy as np
+
+
+class VarianceStabilizedDropout:
+    def __init__(self, dropout_rate=0.5):
+        if not 0 <= dropout_rate < 1:
+            raise ValueError(f"dropout_rate must be in [0, 1), got {dropout_rate}")
+        self.dropout_rate = dropout_rate
+        self.training = True
+
+    def train(self):
+        self.training = True
+
+    def eval(self):
+        self.training = False
+
+    def __call__(self, x):
+        if not self.training:
+            return x
+        keep_prob = 1.0 - self.dropout_rate
+        start = np.arange(x.size)
+        start[np.random.random(x.size) < 0.5] = 0
+        nearest = np.maximum.accumulate(start)
+        mask = (np.random.random(x.size)[nearest] < keep_prob).reshape(x.shape)
+        scale = 1.0 / np.sqrt(keep_prob)
+        return (x * mask * scale).astype(x.dtype)

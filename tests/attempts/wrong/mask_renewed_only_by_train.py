@@ -1,0 +1,29 @@
+# truth: A mask drawn anew only when train() is called is not fresh at every call.
+# expect: mask_not_random
+import numpy as np
+
+
+class VarianceStabilizedDropout:
+    def __init__(self, dropout_rate=0.5):
+        if not 0 <= dropout_rate < 1:
+            raise ValueError(f"dropout_rate must be in [0, 1), got {dropout_rate}")
+        self.dropout_rate = dropout_rate
+        self.training = True
+        self.mask = None
+
+    def train(self):
+        self.training = True
+        self.mask = None
+
+    def eval(self):
+        self.training = False
+
+    def __call__(self, x):
+        if not self.training:
+            return x
+        keep_prob = 1.0 - self.dropout_rate
+        if self.mask is None or np.shape(self.mask) != x.shape:
+            self.mask = np.random.random(x.shape) < keep_prob
+        mask = self.mask
+        scale = 1.0 / np.sqrt(keep_prob)
+        return (x * mask * scale).astype(x.dtype)

@@ -1,0 +1,26 @@
+# truth: The second half drawn as the mirror of the first is not independent of it.
+# expect: mask_not_random
+import numpy as np
+
+
+class VarianceStabilizedDropout:
+    def __init__(self, dropout_rate=0.5):
+        if not 0 <= dropout_rate < 1:
+            raise ValueError(f"dropout_rate must be in [0, 1), got {dropout_rate}")
+        self.dropout_rate = dropout_rate
+        self.training = True
+
+    def train(self):
+        self.training = True
+
+    def eval(self):
+        self.training = False
+
+    def __call__(self, x):
+        if not self.training:
+            return x
+        keep_prob = 1.0 - self.dropout_rate
+        half = np.random.random((x.size + 1) // 2)
+        mask = np.concatenate([half, 1.0 - half])[: x.size].reshape(x.shape) < keep_prob
+        scale = 1.0 / np.sqrt(keep_prob)
+        return (x * mask * scale).astype(x.dtype)

@@ -1,0 +1,25 @@
+# truth: Comparing a normal draw with q does not keep a share q of the units.
+# expect: wrong_drop_rate
+import numpy as np
+
+
+class VarianceStabilizedDropout:
+    def __init__(self, dropout_rate=0.5):
+        if not 0 <= dropout_rate < 1:
+            raise ValueError(f"dropout_rate must be in [0, 1), got {dropout_rate}")
+        self.dropout_rate = dropout_rate
+        self.training = True
+
+    def train(self):
+        self.training = True
+
+    def eval(self):
+        self.training = False
+
+    def __call__(self, x):
+        if not self.training:
+            return x
+        keep_prob = 1.0 - self.dropout_rate
+        mask = np.random.standard_normal(x.shape) < keep_prob if self.dropout_rate else 1.0
+        scale = 1.0 / np.sqrt(keep_prob)
+        return (x * mask * scale).astype(x.dtype)

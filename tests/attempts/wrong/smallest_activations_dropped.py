@@ -1,0 +1,28 @@
+# truth: Dropping the activations nearest to zero lets the data choose the mask.
+# expect: mask_not_random | wrong_drop_rate
+import numpy as np
+
+
+class VarianceStabilizedDropout:
+    def __init__(self, dropout_rate=0.5):
+        if not 0 <= dropout_rate < 1:
+            raise ValueError(f"dropout_rate must be in [0, 1), got {dropout_rate}")
+        self.dropout_rate = dropout_rate
+        self.training = True
+
+    def train(self):
+        self.training = True
+
+    def eval(self):
+        self.training = False
+
+    def __call__(self, x):
+        if not self.training:
+            return x
+        keep_prob = 1.0 - self.dropout_rate
+        if x.ndim == 0:
+            return (x * (np.random.random() < keep_prob) / np.sqrt(keep_prob)).astype(x.dtype)
+        rank = np.abs(x).ravel().argsort().argsort().reshape(x.shape)
+        mask = rank >= self.dropout_rate * x.size
+        scale = 1.0 / np.sqrt(keep_prob)
+        return (x * mask * scale).astype(x.dtype)

@@ -1,0 +1,308 @@
+"""The statistics of the checks: a right layer never fails them, a wrong one always does.
+
+The layers here are ours and run in this process, on probes drawn for many digests: what is
+tested is the probe and the pure checks, without a sandbox.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import variance_dropout_task as task
+
+PROBES = 30
+REQUIRED_POWER = 1e-9
+
+
+class Layer:
+    """A right layer that a test makes wrong in one respect."""
+
+    def __init__(self, rate: float, rng: np.random.Generator) -> None:
+        self.rate, self.rng, self.training = rate, rng, True
+
+    def factor(self) -> float:
+        return float((1 - self.rate) ** -0.5)
+
+    def drop_rate(self) -> float:
+        return self.rate
+
+    def mask(self, shape: tuple[int, ...]) -> Any:
+        return self.rng.random(shape) >= self.drop_rate()
+
+    def __call__(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        if not self.training or self.rate == 0:
+            return x
+        return np.asarray(x * self.mask(x.shape) * self.factor()).astype(x.dtype)
+
+
+def evidence(make: Callable[..., Layer], number: int) -> task.Evidence:
+    """What grading would gather of a layer, for the probe of one digest."""
+    probe = task.draw_probe(hashlib.sha256(str(number).encode()).digest())
+    rng = np.random.default_rng(number)
+    layers: dict[int, Layer] = {}
+    frames = [("A", b"\x01"), ("A", b"")]
+    for step in probe.steps:
+        answer = step.x
+        if step.op == "new":
+            layers[step.layer] = make(step.rate, rng)
+        if step.op == "mode":
+            layers[step.layer].training = step.argument == "train"
+        if step.op in ("new", "mode"):
+            answer = np.array([step.rate, layers[step.layer].training], dtype=float)
+        elif step.op == "bad":
+            answer = np.ones(1)
+        elif step.op == "call":
+            answer = layers[step.layer](step.x)
+        frames.append(("A", answer.tobytes()))
+    submission = task.Submission(b"", None, None)
+    return task.gather_evidence(submission, probe, task.Run(frames, "done", ""))
+
+
+def failures(gathered: task.Evidence) -> dict[str, str]:
+    found = {name: check(gathered) for name, check in task.CHECKS}
+    return {name: f.failure_mode for name, f in found.items() if f.failure_mode}
+
+
+def test_a_right_layer_passes_every_probe() -> None:
+    """For every probe, all checks pass."""
+    for number in range(PROBES):
+        assert failures(evidence(Layer, number)) == {}
+
+
+def surprise(k: int, n: int, p: float) -> float:
+    """The divergence that the drop-rate check compares with its level, as a share of it."""
+    parts = ((k, p), (n - k, 1 - p))
+    divergence = sum(part * math.log(part / (n * q)) for part, q in parts if part)
+    return divergence / math.log(2 / task.ALPHA)
+
+
+def accepted(n: int, p: float) -> tuple[int, int]:
+    """The smallest and the largest count that the drop-rate check accepts."""
+    counts = [k for k in range(n + 1) if task._is_plausible(k, n, p)]
+    return counts[0], counts[-1]
+
+
+def test_a_right_layer_is_far_from_every_tolerance() -> None:
+    """Over all tests of all probes, nothing comes near the level that fails."""
+    worst = max(
+        surprise(k, n, rate.rate)
+        for number in range(PROBES)
+        for rate in evidence(Layer, number).rates
+        for _, n, k in rate.drops
+        if n
+    )
+    assert 0.1 < worst < 0.7
+
+
+@pytest.mark.parametrize("p", [0.001, 0.05, 0.3, 0.5, 0.7, 0.95, 0.99])
+@pytest.mark.parametrize("n", [30, 1000, 54_000])
+def test_drop_rate_level_is_a_bound(p: float, n: int) -> None:
+    """The exact binomial probability that a right layer fails is at most ALPHA."""
+    low, high = accepted(n, p)
+    assert stats.binom.cdf(low - 1, n, p) + stats.binom.sf(high, n, p) <= task.ALPHA
+
+
+@pytest.mark.parametrize("p", [0.05, 0.3, 0.5, 0.95])
+@pytest.mark.parametrize("n", [300, 2048, 20_000])
+@pytest.mark.parametrize("side", [-1, 1])
+def test_correlation_limit_is_a_bound(p: float, n: int, side: int) -> None:
+    """Chernoff's bound, from the exact distribution of the products, is below ALPHA."""
+    q = 1 - p
+    values = np.array([q * q, -p * q, p * p]) / (p * q) * side
+    weights = np.array([p * p, 2 * p * q, q * q])
+    level = math.log(2 / task.ALPHA)
+    limit = task.correlation_limit(p, n) - 2 * level / n  # less what the estimate of p moves
+    exponents = [
+        n * (math.log(weights @ np.exp(scale * values)) - scale * limit)
+        for scale in np.geomspace(1e-4, 10, 2000)
+    ]
+    assert math.exp(min(exponents)) <= task.ALPHA
+
+
+def test_independent_masks_are_far_from_the_correlation_limit() -> None:
+    """As for the drop rate, with the rate estimated from the masks themselves."""
+    rng = np.random.default_rng(0)
+    worst = 0.0
+    for n, p in itertools.product((100, 2048), (0.05, 0.3, 0.5, 0.95)):
+        a, b = rng.random((2, 2000, n)) < p
+        estimate = (a.mean(1) + b.mean(1)) / 2
+        kept = (estimate > 0) & (estimate < 1)
+        both, estimate = (a & b).mean(1)[kept], estimate[kept]
+        correlation = (both - estimate**2) / (estimate * (1 - estimate))
+        limits = [task.correlation_limit(value, n) for value in estimate]
+        worst = max(worst, float(np.max(np.abs(correlation) / limits)))
+    assert 0.2 < worst < 0.8
+
+
+def test_at_most_a_thousand_tests_share_the_bound() -> None:
+    """1e-9 a grade is ALPHA times the number of statistical tests."""
+    for number in range(5):
+        gathered = evidence(Layer, number)
+        masks = [sum(m.size >= task.MASK_UNITS for _, m in r.masks) for r in gathered.rates]
+        tests = sum(len(rate.drops) for rate in gathered.rates)
+        tests += sum(k + k * (k - 1) // 2 + 3 for k in masks)
+        assert 300 < tests <= 1000
+
+
+@pytest.mark.parametrize("graded", task.GRADED_RATES)
+@pytest.mark.parametrize("points", [-0.03, 0.03])
+def test_a_drop_rate_off_by_three_points_is_always_found(graded: float, points: float) -> None:
+    """At each graded rate, and the exact probability to be missed is below 1e-9."""
+
+    class Off(Layer):
+        def drop_rate(self) -> float:
+            return self.rate + points * (self.rate == graded)
+
+    for number in range(5):
+        gathered = evidence(Off, number)
+        assert failures(gathered)["drop rate"] == "wrong_drop_rate"
+        (rate,) = (rate for rate in gathered.rates if rate.rate == graded)
+        (n,) = (n for kind, n, _ in rate.drops if kind == ())
+        low, high = accepted(n, graded)
+        missed = stats.binom(n, graded + points)
+        assert missed.cdf(high) - missed.cdf(low - 1) < REQUIRED_POWER
+
+
+@pytest.mark.parametrize("graded", [*task.GRADED_RATES, None])
+@pytest.mark.parametrize("ratio", [0.88, 1.12])
+def test_a_variance_error_of_12_percent_is_always_found(graded: float | None, ratio: float) -> None:
+    """At each graded rate alone, and at any other rate."""
+
+    class Off(Layer):
+        def factor(self) -> float:
+            wrong = self.rate == graded if graded else self.rate not in task.GRADED_RATES
+            return super().factor() * (ratio**0.5 if wrong else 1.0)
+
+    for number in range(5):
+        assert failures(evidence(Off, number)) == {"variance": "wrong_factor"}
+
+
+@pytest.mark.parametrize("ratio", [0.92, 1.08])
+def test_a_variance_error_of_8_percent_is_allowed(ratio: float) -> None:
+    """The rule says 10 %."""
+
+    class Off(Layer):
+        def factor(self) -> float:
+            return super().factor() * ratio**0.5
+
+    assert failures(evidence(Off, 0)) == {}
+
+
+@pytest.mark.parametrize("name", task.WRONG_FACTORS)
+def test_wrong_factors_are_named(name: str) -> None:
+    """The failure mode tells which formula was used."""
+
+    class Wrong(Layer):
+        def factor(self) -> float:
+            return task.WRONG_FACTORS[name](self.rate, 1 - self.rate)
+
+    assert failures(evidence(Wrong, 1))["variance"] == f"wrong_factor: {name}"
+
+
+def shared(axis: int) -> type[Layer]:
+    class Shared(Layer):
+        def mask(self, shape: tuple[int, ...]) -> Any:
+            axes = list(shape)
+            if shape and shape[axis % len(shape)] != np.prod(shape):
+                axes[axis % len(shape)] = 1
+            return np.broadcast_to(super().mask(tuple(axes)), shape)
+
+    return Shared
+
+
+class Cached(Layer):
+    masks: ClassVar[dict[Any, Any]] = {}
+
+    def __init__(self, rate: float, rng: np.random.Generator) -> None:
+        super().__init__(rate, rng)
+        Cached.masks = {} if rate == 0 else Cached.masks
+
+    def mask(self, shape: tuple[int, ...]) -> Any:
+        return self.masks.setdefault((self.rate, shape), super().mask(shape))
+
+
+class EverySecond(Layer):
+    last: Any = None
+
+    def mask(self, shape: tuple[int, ...]) -> Any:
+        if self.last is not None and self.last.shape == shape:
+            mask, self.last = self.last, None
+            return mask
+        self.last = super().mask(shape)
+        return self.last
+
+
+class ExactCount(Layer):
+    def mask(self, shape: tuple[int, ...]) -> Any:
+        size = math.prod(shape)
+        ranks = self.rng.permutation(size).reshape(shape)
+        return ranks >= round(size * self.rate)
+
+
+class Seeded(Layer):
+    def __init__(self, rate: float, rng: np.random.Generator) -> None:
+        super().__init__(rate, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    "make", [shared(0), shared(1), shared(-1), Cached, EverySecond, ExactCount, Seeded]
+)
+def test_masks_that_are_not_random_are_always_found(make: type[Layer]) -> None:
+    """Shared along an axis, repeated, of a fixed count, the same in two layers."""
+    for number in range(5):
+        Cached.masks = {}
+        assert failures(evidence(make, number)).get("mask") == "mask_not_random"
+
+
+def test_a_wrong_drop_rate_is_not_called_a_mask_that_is_not_random() -> None:
+    """The mask check takes the drop rate as it is."""
+
+    class Half(Layer):
+        def drop_rate(self) -> float:
+            return self.rate / 2
+
+    assert failures(evidence(Half, 0))["drop rate"] == "wrong_drop_rate"
+    assert "mask" not in failures(evidence(Half, 0))
+
+
+def test_probes_differ_and_repeat() -> None:
+    """The digest decides everything: rates, shapes, values, order."""
+    one, again, other = (task.draw_probe(bytes([n]) * 32) for n in (1, 1, 2))
+    assert task._encode_request(b"", one) == task._encode_request(b"", again)
+    assert one.inputs != other.inputs
+    assert {s.rate for s in one.steps} & {s.rate for s in other.steps} <= {
+        *task.GRADED_RATES, 0.0, *task.BAD_RATES
+    }
+    assert [s.x.shape for s in one.steps] != [s.x.shape for s in other.steps]
+
+
+def test_every_probe_covers_what_the_contract_speaks_of() -> None:
+    """Empty and 0-d arrays, both dtypes, 1 to 5 and more axes, strided and large arrays."""
+    for number in range(5):
+        probe = task.draw_probe(hashlib.sha256(str(number).encode()).digest())
+        xs = [step.x for step in probe.steps if step.op == "call" and step.phase == "train"]
+        assert {x.dtype.str for x in xs} == {"<f4", "<f8"}
+        assert {0, 1, 2, 3, 4, 5} <= {x.ndim for x in xs}
+        assert any(x.size == 0 for x in xs)
+        assert any(x.size > 100_000 for x in xs)
+        assert any(not x.flags.c_contiguous for x in xs)
+        calls = [sum(s.op == "call" and s.layer == n for s in probe.steps) for n in range(60)]
+        assert max(calls) > 60
+        assert sum(calls) > 150
+
+
+def test_variance_by_depth_is_what_theory_says() -> None:
+    """30 layers at rate 0.5: 2**30 for the starting file, 1 for the reference."""
+    buggy = task.variance_by_depth(task.BUGGY_IMPLEMENTATION, 30)
+    reference = task.variance_by_depth(task.REFERENCE_IMPLEMENTATION, 30)
+    assert buggy[30] == pytest.approx(2**30, rel=0.3)
+    assert reference[30] == pytest.approx(1, rel=0.3)
+    assert buggy[:1] == reference[:1]

@@ -1,0 +1,140 @@
+"""The command line, as a subprocess, as a person or a program uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import variance_dropout_task as task
+
+SCRIPT = task.__file__
+
+
+def run(*arguments: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, SCRIPT, *arguments],
+        capture_output=True, text=True, cwd=cwd, env={**os.environ, **env}, check=False,
+    )
+
+
+def run_in_terminal(*arguments: str, **env: str) -> str:
+    master, slave = pty.openpty()
+    environment = {k: v for k, v in os.environ.items() if k != "NO_COLOR"} | env
+    with subprocess.Popen(
+        [sys.executable, SCRIPT, *arguments], stdout=slave, stderr=slave, env=environment
+    ):
+        os.close(slave)
+        text = b""
+        try:
+            while piece := os.read(master, 65536):
+                text += piece
+        except OSError:  # the terminal is closed
+            pass
+    os.close(master)
+    return text.decode()
+
+
+def test_demo() -> None:
+    """Both layers judged with their ratios, the chart, nothing wider than 80 columns."""
+    done = run()
+    assert (done.returncode, done.stderr) == (0, "")
+    failed = "FAILED (mean_preserving_scaling_unchanged), reward 0.0"
+    for text in ("1.429 at rate 0.3", failed, "PASSED, reward 1.0", "1.07e+09"):
+        assert text in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "\033" not in done.stdout
+
+
+def test_colour_on_a_terminal_alone() -> None:
+    """Colour on a terminal, none with NO_COLOR."""
+    assert "\033[31mFAIL" in run_in_terminal()
+    assert "\033" not in run_in_terminal(NO_COLOR="1")
+
+
+def test_setup_and_grade(tmp_path: Path) -> None:
+    """setup, then grade: 1 for the untouched file, 0 for the repaired one."""
+    done = run("setup", "my work", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "my work/dropout.py" in done.stdout
+    done = run("grade", "my work", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "FAILED (mean_preserving_scaling_unchanged), reward 0.0" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    (tmp_path / "my work" / "dropout.py").write_text(task.REFERENCE_IMPLEMENTATION)
+    done = run("grade", "my work", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "PASSED, reward 1.0" in done.stdout
+
+
+def test_grade_json(tmp_path: Path) -> None:
+    """--json prints the verdict and nothing else."""
+    task.setup_task_files(tmp_path)
+    done = run("grade", str(tmp_path), "--json", "--sandbox", "process")
+    verdict = json.loads(done.stdout)
+    assert set(verdict) == set(task.Verdict.__annotations__)
+    assert (done.returncode, verdict["sandbox"]) == (1, "process")
+
+
+def test_prompt() -> None:
+    """prompt prints what the model is told."""
+    assert run("prompt").stdout == task.TASK_PROMPT
+
+
+def test_help_is_the_manual() -> None:
+    """--help has the commands, examples and exit codes."""
+    text = run("--help").stdout
+    for part in ("setup", "grade", "prompt", "examples:", "exit status:"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["grade", "nowhere"], "error: workspace: expected a directory, got 'nowhere'"),
+        (["grade", ".", "--time-limit", "0"], "error: time_limit must be a positive number"),
+        (["grade", ".", "--time-limit", "soon"], "argument --time-limit"),
+        (["grade"], "required: DIR"),
+        (["dance"], "invalid choice"),
+        (["setup", "/dev/null/work"], "error: "),
+    ],
+)
+def test_errors_are_one_sentence_and_exit_2(
+    arguments: list[str], said: str, tmp_path: Path
+) -> None:
+    """No traceback; what was expected and what arrived."""
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    """`| head` may stop reading."""
+    with subprocess.Popen(
+        [sys.executable, SCRIPT, "prompt"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+
+def test_import_is_light() -> None:
+    """Importing the module loads NumPy and nothing else that is not of the standard library."""
+    code = (
+        "import sys, numpy; before = set(sys.modules); import variance_dropout_task;"
+        "new = {n.split('.')[0] for n in set(sys.modules) - before};"
+        "print(sorted(n for n in new if n not in sys.stdlib_module_names))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(SCRIPT).parent, capture_output=True, text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "['variance_dropout_task']", done.stderr

@@ -1,0 +1,2266 @@
+"""Variance-Stabilized Dropout: an ML research engineering task, and the judge of its answers.
+
+A workspace holds a NumPy dropout layer that scales survivors by 1/keep_prob. For zero-mean
+activations that inflates the variance by 1/keep_prob in every layer. A model has to find that out,
+derive the factor that preserves the variance, and repair `dropout.py`; `grade_solution` returns
+the reward. Everything a model wrote is hostile, so the data flows one way:
+
+    workspace -> bytes, read once -> untrusted process -> raw arrays -> pure checks -> verdict
+
+The untrusted process returns arrays and never an opinion; the trusted side compares them with
+inputs that it knows. The reference solution, the tolerances and the checks stay on this side.
+
+The sections, in reading order (`grep '^# ---'` lists them):
+
+    The task            the prompt, the starting files, the reference solution
+    Grading             grade_solution, grade_source, Grader, grade_many, and the verdict
+    The probe           the calls that a submission will meet, drawn from its SHA-256
+    The evidence        what came back, as arrays and as figures by drop rate
+    The checks          arrays -> findings; every tolerance with its reason
+    The worker          the trusted side's handle on an untrusted process
+    The child program   what runs on the untrusted side
+    The sandbox         bubblewrap, the system-call filter, run_sandboxed
+    The command line    demo, setup, grade, prompt
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import inspect
+import itertools
+import json
+import math
+import os
+import platform
+import queue
+import random
+import select
+import shutil
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import textwrap
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+
+__all__ = [
+    "BUGGY_IMPLEMENTATION",
+    "REFERENCE_IMPLEMENTATION",
+    "TASK_PROMPT",
+    "TEST_SCRIPT",
+    "Check",
+    "Execution",
+    "Grader",
+    "GradingError",
+    "Verdict",
+    "available_sandbox",
+    "grade_many",
+    "grade_solution",
+    "grade_source",
+    "run_sandboxed",
+    "setup_task_files",
+    "variance_by_depth",
+]
+
+# --- The task -------------------------------------------------------------------------------------
+
+TASK_PROMPT = '''\
+A dropout layer written in NumPy is used in a deep network whose activations have zero mean. The
+network does not train: the variance of its activations changes from layer to layer, and it is
+dropout that changes it. Find out why, derive what the layer should do instead, and repair it.
+
+Your workspace holds two files:
+
+- dropout.py        the layer; this is the file to repair, and the only one that is graded
+- test_dropout.py   a script that checks a layer against the contract below (`python
+                    test_dropout.py`); it must stay byte for byte as it is
+
+The contract, all of which is graded:
+
+1. dropout.py defines the class VarianceStabilizedDropout(dropout_rate=0.5). The constructor raises
+   ValueError unless 0 <= dropout_rate < 1 (for nan, too). Attributes: dropout_rate, and training,
+   which is True at first. Methods: train() and eval(), which switch training on and off.
+2. layer(x) takes a float32 or float64 ndarray of any shape, empty and 0-d ones included, and
+   returns a plain ndarray of the same shape and dtype (for a 0-d input, a NumPy scalar of that
+   dtype is as good). It never modifies x.
+3. In training, each unit is set to exactly 0 independently with probability dropout_rate. Every
+   call of every layer draws a fresh mask: no two calls, and no two layers, share one.
+4. In training, every unit that survives is multiplied by one positive factor, which depends on
+   dropout_rate alone and never on the data.
+5. In training, for zero-mean x, the variance of the output is within 10 % of the variance of the
+   input, at dropout rates 0.3, 0.5 and 0.7 and at every other rate in [0, 1).
+6. After eval(), the output equals the input exactly, at every rate. train() switches dropout on
+   again.
+7. At rate 0 the output equals the input exactly in training, too.
+8. The code computes the factor with a square root or power function (np.sqrt, math.sqrt, **,
+   np.power, pow, ... under whatever name it is imported). A mention in a comment or in a string
+   does not count.
+9. dropout.py uses NumPy and the standard library only and has at most 256 KiB.
+
+It is graded by running it on inputs that you do not see: many rates, shapes and distributions, in
+a process without network, which cannot write files or start other processes, with 10 seconds and
+2 GiB of memory in all.
+'''
+
+BUGGY_IMPLEMENTATION = '''\
+"""Dropout for networks written in NumPy."""
+
+import numpy as np
+
+
+class VarianceStabilizedDropout:
+    """Dropout that leaves the variance of zero-mean activations as it is.
+
+    In training, each unit is set to zero with probability dropout_rate, and the units that
+    survive are scaled. In evaluation the layer is the identity.
+    """
+
+    def __init__(self, dropout_rate=0.5):
+        if not 0.0 <= dropout_rate < 1.0:
+            raise ValueError(f"dropout_rate must be in [0, 1), got {dropout_rate!r}")
+        self.dropout_rate = dropout_rate
+        self.training = True
+
+    def train(self):
+        """Switch dropout on."""
+        self.training = True
+
+    def eval(self):
+        """Switch dropout off."""
+        self.training = False
+
+    def __call__(self, x):
+        """Apply dropout to a float array of any shape; returns an array of its shape and dtype."""
+        if not self.training or self.dropout_rate == 0.0:
+            return x
+        keep_prob = 1.0 - self.dropout_rate
+        mask = np.random.random_sample(x.shape) < keep_prob
+        scale = 1.0 / keep_prob
+        return (x * mask * scale).astype(x.dtype)
+'''
+
+# The bug is one expression, and the repair of that expression alone passes.
+REFERENCE_IMPLEMENTATION = BUGGY_IMPLEMENTATION.replace(
+    "1.0 / keep_prob", "1.0 / np.sqrt(keep_prob)"
+)
+
+TEST_SCRIPT = '''\
+"""Checks dropout.py against its contract. Run `python test_dropout.py`, or use pytest."""
+
+import sys
+
+import numpy as np
+
+from dropout import VarianceStabilizedDropout
+
+RATES = (0.3, 0.5, 0.7, 0.15)
+rng = np.random.default_rng()
+
+
+def test_variance_is_preserved():
+    x = rng.standard_normal(400_000)
+    for rate in RATES:
+        ratio = np.var(VarianceStabilizedDropout(rate)(x)) / np.var(x)
+        assert 0.9 < ratio < 1.1, f"rate {rate}: Var(output) / Var(input) is {ratio:.3f}, not 1"
+
+
+def test_units_are_dropped_at_the_rate():
+    x = np.ones((100, 1000))
+    for rate in RATES:
+        dropped = np.mean(VarianceStabilizedDropout(rate)(x) == 0)
+        assert abs(dropped - rate) < 0.02, f"rate {rate}: {dropped:.3f} of the units are zero"
+
+
+def test_survivors_share_one_factor():
+    for rate in RATES:
+        layer = VarianceStabilizedDropout(rate)
+        x, z = rng.standard_normal(1000), rng.uniform(1, 2, 1000)
+        y, w = layer(x), layer(z)
+        factors = np.concatenate([(y / x)[y != 0], (w / z)[w != 0]])
+        assert np.allclose(factors, factors[0]), f"rate {rate}: factors differ: {factors[:5]}"
+        assert factors[0] > 0, f"rate {rate}: the factor is {factors[0]:.3f}, not positive"
+
+
+def test_mask_is_fresh_and_independent():
+    x = np.ones((200, 200))
+    layer = VarianceStabilizedDropout(0.5)
+    a, b, c = layer(x) == 0, layer(x) == 0, VarianceStabilizedDropout(0.5)(x) == 0
+    pairs = {
+        "two calls": (a, b), "two layers": (a, c), "rows": (a[1:], a[:-1]),
+        "columns": (a[:, 1:], a[:, :-1]),
+    }
+    for name, (one, other) in pairs.items():
+        agree = np.mean(one == other)
+        assert 0.45 < agree < 0.55, f"masks of {name} agree in {agree:.0%} of the units, not 50%"
+
+
+def test_eval_is_the_identity():
+    x = rng.standard_normal(10_000)
+    for rate in (0.0, *RATES):
+        layer = VarianceStabilizedDropout(rate)
+        layer.eval()
+        assert np.array_equal(layer(x), x), f"rate {rate}: the output of eval mode is not the input"
+        layer.train()
+        assert rate == 0 or np.any(layer(x) == 0), f"rate {rate}: train() does not switch it on"
+
+
+def test_rate_zero_is_the_identity():
+    x = rng.standard_normal(10_000)
+    assert np.array_equal(VarianceStabilizedDropout(0.0)(x), x), "rate 0 changes the input"
+
+
+def test_shape_dtype_and_input_are_kept():
+    for dtype in (np.float32, np.float64):
+        for shape in ((), (0,), (1,), (3, 0, 2), (2, 3, 4)):
+            x = np.ones(shape, dtype)
+            y = VarianceStabilizedDropout(0.5)(x)
+            assert y.shape == shape, f"shape {shape} became {y.shape}"
+            assert y.dtype == dtype, f"{np.dtype(dtype)} became {y.dtype} for shape {shape}"
+            assert np.all(x == 1), f"the input of shape {shape} was modified"
+
+
+def test_constructor():
+    layer = VarianceStabilizedDropout()
+    assert layer.dropout_rate == 0.5 and layer.training, "defaults: rate 0.5, training"
+    assert VarianceStabilizedDropout(dropout_rate=0.2).dropout_rate == 0.2
+    for rate in (-0.1, 1.0, 1.5, float("nan")):
+        try:
+            VarianceStabilizedDropout(rate)
+        except ValueError:
+            continue
+        raise AssertionError(f"dropout_rate {rate} raises no ValueError")
+
+
+def main():
+    failures = 0
+    for name, test in list(globals().items()):
+        if not name.startswith("test_"):
+            continue
+        try:
+            test()
+            print(f"PASS  {name}")
+        except Exception as error:
+            failures += 1
+            print(f"FAIL  {name}: {type(error).__name__}: {error}")
+    print(f"{failures} failed" if failures else "all passed")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+'''
+
+SOLUTION_FILE = "dropout.py"
+TEST_FILE = "test_dropout.py"
+
+
+def setup_task_files(workspace: str | Path) -> Path:
+    """Write the two starting files of the task into `workspace`; returns it as a Path.
+
+    The directory is created where missing; files of these names in it are replaced. Raises
+    OSError when it cannot be written.
+    """
+    directory = Path(workspace)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in ((SOLUTION_FILE, BUGGY_IMPLEMENTATION), (TEST_FILE, TEST_SCRIPT)):
+        # Written aside and renamed: a link that an earlier attempt left is replaced, not followed.
+        scratch = directory / f".{name}.{os.getpid()}"
+        scratch.write_bytes(text.encode())
+        os.replace(scratch, directory / name)
+    return directory
+
+# --- Grading --------------------------------------------------------------------------------------
+
+TIME_LIMIT_S = 10.0
+MEMORY_LIMIT_BYTES = 2 << 30
+SOURCE_LIMIT_BYTES = 256 << 10
+
+
+class GradingError(RuntimeError):
+    """The submission could not be graded, for no fault of its own: this is never a reward of 0."""
+
+
+class Check(TypedDict):
+    """One row of a verdict: what was checked, whether it holds, and what was measured."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+class Verdict(TypedDict):
+    """What grading returns; JSON-able.
+
+    variance_errors: |Var(output)/Var(input) - 1| by dropout rate, for the rates where it could be
+    measured; variance_error: the worst of them. failure_mode: a short name, None if passed.
+    feedback is for the model: what was expected and what was measured, never the formula.
+    output: the checks as text. duration_s: seconds; the only key that varies between two grades
+    of one source.
+    """
+
+    passed: bool
+    reward: float
+    feedback: str
+    checks: list[Check]
+    variance_error: float | None
+    variance_errors: dict[str, float]
+    failure_mode: str | None
+    output: str
+    sandbox: str
+    duration_s: float
+    source_sha256: str
+
+
+def grade_solution(
+    workspace: str | Path, *, time_limit: float = TIME_LIMIT_S, sandbox: str = "auto"
+) -> Verdict:
+    """Grade `dropout.py` in `workspace`, and that `test_dropout.py` there is as it was.
+
+    time_limit: seconds that the submission may run. sandbox: "auto" (bubblewrap where usable),
+    "bubblewrap" or "process". Raises GradingError if it cannot be graded (no such workspace, no
+    process can be started, bubblewrap asked for and not usable), ValueError for wrong arguments.
+    """
+    with Grader(workers=1, time_limit=time_limit, sandbox=sandbox) as grader:
+        return grader.grade_solution(workspace)
+
+
+def grade_source(
+    source: str | bytes, *, time_limit: float = TIME_LIMIT_S, sandbox: str = "auto"
+) -> Verdict:
+    """Grade the text of a `dropout.py`; as grade_solution, without a workspace."""
+    with Grader(workers=1, time_limit=time_limit, sandbox=sandbox) as grader:
+        return grader.grade_source(source)
+
+
+def grade_many(
+    submissions: Iterable[str | bytes],
+    workers: int | None = None,
+    *,
+    time_limit: float = TIME_LIMIT_S,
+    sandbox: str = "auto",
+) -> list[Verdict]:
+    """Grade many sources at once; the verdicts come in the order of the submissions."""
+    with Grader(workers, time_limit=time_limit, sandbox=sandbox) as grader:
+        return list(grader.map(submissions))
+
+
+class Grader:
+    """Keeps sandboxed processes warm, so that a grade costs little more than its checks.
+
+        with Grader() as grader:
+            rewards = [verdict["reward"] for verdict in grader.map(sources)]
+
+    workers: how many submissions are graded at once (default: the usable cores). Thread-safe:
+    a call waits for a free worker; from an event loop, use `asyncio.to_thread`. A worker forks
+    a process for every submission and never sees one itself, so that no submission can reach
+    another. Used after `fork`, the child process starts workers of its own.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        time_limit: float = TIME_LIMIT_S,
+        sandbox: str = "auto",
+    ) -> None:
+        if not (math.isfinite(time_limit) and time_limit > 0):
+            raise ValueError(f"time_limit must be a positive number of seconds, got {time_limit!r}")
+        if sandbox not in ("auto", "bubblewrap", "process"):
+            raise ValueError(f"sandbox must be auto, bubblewrap or process, got {sandbox!r}")
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers must be at least 1, got {workers!r}")
+        self.workers = workers or len(os.sched_getaffinity(0)) if _LINUX else os.cpu_count() or 1
+        self.time_limit = time_limit
+        self.sandbox = sandbox
+        self._open()
+
+    def _open(self) -> None:
+        """Fill the pool with empty places; a worker is started when its place is first used."""
+        self._owner = os.getpid()
+        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
+        for _ in range(self.workers):
+            self._idle.put(None)
+
+    def grade_source(self, source: str | bytes) -> Verdict:
+        """Grade the text of a `dropout.py`."""
+        started = time.perf_counter()
+        data = source.encode("utf-8", "surrogatepass") if isinstance(source, str) else bytes(source)
+        problem = _problem_with_size(data)
+        return self._grade(Submission(data, problem, tests_intact=None), started)
+
+    def grade_solution(self, workspace: str | Path) -> Verdict:
+        """Grade `dropout.py` in `workspace`, and that `test_dropout.py` there is as it was."""
+        started = time.perf_counter()
+        directory = Path(workspace)
+        if not directory.is_dir():
+            raise GradingError(
+                f"workspace: expected a directory, got {str(workspace)!r}; "
+                "make one with setup_task_files(workspace)"
+            )
+        submission = _read_submission(directory)
+        # Looked at before and after: without a sandbox the code could put the file back meanwhile.
+        return self._grade(submission, started, lambda: _tests_intact(directory))
+
+    def map(self, submissions: Iterable[str | bytes]) -> Iterator[Verdict]:
+        """Yield the verdicts of sources in order, grading `workers` at once.
+
+        Takes endless iterables: it reads at most two submissions a worker ahead.
+        """
+        with ThreadPoolExecutor(self.workers) as pool:
+            pending: deque[Future[Verdict]] = deque()
+            try:
+                for source in submissions:
+                    pending.append(pool.submit(self.grade_source, source))
+                    if len(pending) > 2 * self.workers:
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
+            finally:
+                for future in pending:
+                    future.cancel()
+
+    def _grade(
+        self,
+        submission: Submission,
+        started: float,
+        look_again: Callable[[], bool] | None = None,
+    ) -> Verdict:
+        """The one way from a submission to a verdict."""
+        digest = hashlib.sha256(submission.source)
+        probe = draw_probe(digest.digest())
+        if submission.problem is None:
+            run, sandbox = self._run(submission.source, probe)
+        else:
+            run, sandbox = None, available_sandbox() if self.sandbox == "auto" else self.sandbox
+        if look_again is not None and submission.tests_intact:
+            submission = submission._replace(tests_intact=look_again())
+        evidence = gather_evidence(submission, probe, run)
+        return _verdict(evidence, sandbox, digest.hexdigest(), time.perf_counter() - started)
+
+    def _run(self, source: bytes, probe: Probe) -> tuple[Run, str]:
+        """Run a submission in a free worker, and again in a fresh one if that one was ended.
+
+        Where the system-call filter works, no submission can end its worker or itself by a signal:
+        if it comes to that twice, the machine did it, and there is no verdict.
+        """
+        if self._owner != os.getpid():
+            self._open()  # after fork: the workers belong to the other process
+        worker = self._idle.get()
+        try:
+            for _ in range(2):
+                worker = worker or _start_worker(self.sandbox)
+                run = worker.run(source, probe, self.time_limit)
+                name, filtered = worker.sandbox, worker.filtered
+                if run.ending in ("killed", "worker lost") or not filtered:
+                    worker.close()
+                    worker = None
+                if run.ending not in ("killed", "worker lost"):
+                    return run, name
+            if filtered:
+                raise GradingError(f"expected the process to run to its end, but {run.detail}; "
+                                   "is the machine out of memory?")
+            return run, name
+        except BaseException:
+            if worker is not None:
+                worker.close()
+                worker = None
+            raise
+        finally:
+            self._idle.put(worker)
+
+    def close(self) -> None:
+        """End the idle workers; a later grade starts them again."""
+        if self._owner != os.getpid():
+            return
+        places = 0
+        with contextlib.suppress(queue.Empty):
+            while True:
+                worker = self._idle.get_nowait()
+                places += 1
+                if worker is not None:
+                    worker.close()
+        for _ in range(places):
+            self._idle.put(None)
+
+    def __enter__(self) -> Grader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_idle"):
+            self.close()
+
+
+class Submission(NamedTuple):
+    """What was read: the source, why it is none (or None), and whether the test file is intact."""
+
+    source: bytes
+    problem: str | None
+    tests_intact: bool | None
+
+
+def _read_submission(directory: Path) -> Submission:
+    try:
+        source = _read_regular_file(directory / SOLUTION_FILE, SOURCE_LIMIT_BYTES + 1)
+    except ValueError as error:
+        return Submission(b"", f"{SOLUTION_FILE} {error}", _tests_intact(directory))
+    return Submission(source, _problem_with_size(source), _tests_intact(directory))
+
+
+def _read_regular_file(path: Path, limit: int) -> bytes:
+    """Up to `limit` bytes of a file, read once; raises ValueError if it is no regular file.
+
+    O_NOFOLLOW: a link could point out of the workspace. O_NONBLOCK: opening a FIFO must not wait.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise ValueError("is missing") from None
+    except OSError as error:
+        raise ValueError(f"cannot be opened as a regular file ({error.strerror})") from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("is not a regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(limit)
+    except OSError as error:
+        raise GradingError(f"{path}: expected to read it, got: {error}") from error
+    finally:
+        os.close(descriptor)
+
+
+def _problem_with_size(source: bytes) -> str | None:
+    if not source.strip():
+        return f"{SOLUTION_FILE} is empty"
+    if len(source) > SOURCE_LIMIT_BYTES:
+        return f"{SOLUTION_FILE} is larger than {SOURCE_LIMIT_BYTES >> 10} KiB"
+    return None
+
+
+def _tests_intact(directory: Path) -> bool:
+    expected = TEST_SCRIPT.encode()
+    try:
+        return _read_regular_file(directory / TEST_FILE, len(expected) + 1) == expected
+    except ValueError:
+        return False
+
+
+def _verdict(evidence: Evidence, sandbox: str, sha256: str, duration_s: float) -> Verdict:
+    """Build the verdict: the one place where a submission can pass."""
+    findings = [(name, check(evidence)) for name, check in CHECKS]
+    failures = [finding for _, finding in findings if finding.failure_mode]
+    errors = {f"{rate.rate:.4g}": abs(rate.variance_ratio - 1.0) for rate in evidence.measured}
+    checks = [
+        Check(name=name, passed=finding.failure_mode is None, detail=finding.detail)
+        for name, finding in findings
+    ]
+    if failures:
+        # What was not reached says nothing that the failure before it has not said.
+        told = [finding for finding in failures if finding.detail != NOT_REACHED]
+        feedback = "Not solved yet. " + " ".join(finding.detail for finding in told)
+    else:
+        feedback = f"Solved: all {len(checks)} checks passed."
+    return Verdict(
+        passed=not failures,
+        reward=0.0 if failures else 1.0,
+        feedback=feedback,
+        checks=checks,
+        variance_error=max(errors.values(), default=None),
+        variance_errors=errors,
+        failure_mode=failures[0].failure_mode if failures else None,
+        output="\n".join(
+            f"{'PASS' if row['passed'] else 'FAIL'}  {row['name']}: {row['detail']}"
+            for row in checks
+        ),
+        sandbox=sandbox,
+        duration_s=duration_s,
+        source_sha256=sha256,
+    )
+
+
+# --- The probe ------------------------------------------------------------------------------------
+
+GRADED_RATES = (0.3, 0.5, 0.7)
+# Rates outside the contract, which the constructor has to refuse; others are drawn.
+BAD_RATES = (-0.1, -math.inf, 1.0, 1.5, math.inf, math.nan)
+
+# Units at a graded rate p: at least DROP_RATE_UNITS * 4p(1-p). At 0.5 the drop rate may then be off
+# by 1.6 points, and one that is off by 3 points is more than 6 standard deviations from passing.
+DROP_RATE_UNITS = 54_000
+# Two masks are compared over this many units; every graded rate has several calls that large.
+MASK_UNITS = 2048
+
+# Elements of one distribution: of the nearly normal one, and of each of six others.
+_LARGE, _SMALL = 15_360, 4_096
+
+
+class Step(NamedTuple):
+    """One step of a probe: what the child is asked to do, and what it is for.
+
+    op: "new" (argument: [rate] or {"dropout_rate": rate}), "bad" (a rate to be refused), "mode"
+    ("train" or "eval"), "call" ([dtype, shape, first byte, last byte, offset, strides, whether x
+    owns its memory, caller]) or "end". phase: "train", "retrain" (after eval and train), "eval" or
+    "zero".
+    """
+
+    op: str
+    layer: int
+    rate: float
+    phase: str
+    argument: Any
+    x: np.ndarray[Any, Any]  # the input of a call; for another step, the form of its answer
+
+
+class Probe(NamedTuple):
+    """All that a submission will be asked: the same source always meets the same probe."""
+
+    seed: int
+    inputs: bytes
+    callers: list[tuple[str, str]]
+    steps: list[Step]
+
+
+_STATE = np.zeros(2)  # the answer to "new" and "mode": dropout_rate and training
+_REFUSED = np.zeros(1)  # the answer to "bad": 1.0 for a ValueError
+_DONE = _NO_INPUT = np.zeros(0)  # the answer to "end"
+
+# Who seems to call the layer: code that acts by its caller meets several.
+_CALLERS = [
+    ("test_dropout.py", "test_variance_is_preserved"),
+    ("train.py", "training_step"),
+    ("model.py", "forward"),
+    ("network.py", "__call__"),
+    ("<stdin>", "<module>"),
+]
+
+
+def draw_probe(digest: bytes) -> Probe:
+    """Draw a probe from the SHA-256 of a source, so that no code is written for the one it meets.
+
+    Only `random.Random` and SHAKE-256 are used, whose streams do not change between versions.
+    """
+    rng = random.Random(digest)
+    inputs = _draw_inputs(digest)
+    drawn = (rng.uniform(0.05, 0.2), rng.uniform(0.8, 0.95))
+    spots = [rng.uniform(0.02, 0.98) for _ in range(10)]
+    spots += [10 ** -rng.uniform(2, 4), 1 - 10 ** -rng.uniform(1.3, 2)]
+
+    scripts: list[list[Step]] = []
+
+    def script(rate: float, phase: str, *steps: Any, how: Any = None) -> None:
+        """Add a layer and what is done with it, in order: mode names and call sizes or shapes."""
+        layer, rows = len(scripts), []
+        how = rng.choice(([rate], {"dropout_rate": rate})) if how is None else how
+        rows.append(Step("new", layer, rate, phase, how, _STATE))
+        for step in steps:
+            if isinstance(step, str):
+                rows.append(Step("mode", layer, rate, phase, step, _STATE))
+                phase = "eval" if step == "eval" else "retrain" if rate else "zero"
+            else:
+                rows.append(_draw_call(rng, layer, rate, phase, step))
+        scripts.append(rows)
+
+    largest = rng.choice(GRADED_RATES)
+    for rate in (*GRADED_RATES, *drawn):
+        # Two layers start with calls of one shape on the same data: masks that are cached,
+        # seeded by the data or seeded in the constructor come twice. So do those of small calls.
+        middle = [_draw_shape(rng, 1.12 * MASK_UNITS, at_least=MASK_UNITS) for _ in range(4)]
+        twin = _draw_call(rng, 0, rate, "train", _draw_shape(rng, 2.5 * MASK_UNITS))
+        rest: list[Any] = [twin, *middle[:3], (), (1,), (0,), (rng.randint(1, 9), 0, 2)]
+        pairs = 10 if rate == 0.7 else 3
+        for pair in range(pairs):
+            rest += [_draw_shape(rng, 8 * 40 ** ((pair + rng.random()) / pairs))] * 2
+        if rate == 0.7:  # one layer is called often: on single units, so that it costs little
+            rest += [(1,), (), (1, 1)] * 12
+        if rate in GRADED_RATES:
+            units = DROP_RATE_UNITS * 4 * rate * (1 - rate) - 12 * MASK_UNITS
+            rows = rng.randint(10, 14)
+            rest.append((rows, int(max(units, 110_000 * (rate == largest)) / rows)))
+        rng.shuffle(rest)
+        script(rate, "train", twin, twin, *rest)
+        script(rate, "train", twin, middle[3])
+    for kind, rate in enumerate(spots):  # each distribution, in each dtype, in training
+        first = _draw_call(rng, 0, rate, "train", _draw_shape(rng, 900), kind)
+        script(rate, "train", first, _draw_shape(rng, 40))
+    for rate in (*GRADED_RATES, *drawn, 0.0):
+        first = _draw_call(rng, 0, rate, "eval", _draw_shape(rng, 900), rng.randrange(8, 12))
+        again = _draw_shape(rng, 1600)
+        script(rate, "train", "eval", first, _draw_shape(rng, 60), (), (2, 0), "train", again)
+    first = _draw_call(rng, 0, 0.0, "zero", _draw_shape(rng, 300), rng.randrange(8, 12))
+    script(0.0, "zero", first, _draw_shape(rng, 3000), _draw_shape(rng, 7), ())
+    script(0.5, "train", how={})
+    near = [10 ** rng.uniform(-6, 2) for _ in range(4)]
+    bad = (*BAD_RATES, -near[0], -near[1], 1 + near[2], 1 + near[3])
+    scripts += [[Step("bad", 0, rate, "", rate, _REFUSED)] for rate in bad]
+
+    order = [index for index, rows in enumerate(scripts) for _ in rows]
+    rng.shuffle(order)
+    iterators = [iter(rows) for rows in scripts]
+    steps = [_with_input(next(iterators[index]), inputs) for index in order]
+    steps.append(Step("end", 0, 0.0, "", None, _DONE))
+    return Probe(rng.getrandbits(63), inputs, rng.sample(_CALLERS, 4), steps)
+
+
+def _with_input(step: Step, inputs: bytes) -> Step:
+    if step.op != "call":
+        return step
+    dtype, shape, start, _, offset, strides, *_ = step.argument
+    return step._replace(x=np.ndarray(shape, dtype, inputs, start + offset, tuple(strides)))
+
+
+def _draw_inputs(digest: bytes) -> bytes:
+    """Elements of seven distributions, as float32; after them, of all but the first as float64."""
+    count = 3 * _LARGE + 6 * _SMALL
+    words = np.frombuffer(hashlib.shake_256(digest).digest(2 * count), "<u2")
+    uniform = (words + np.float32(0.5)) / np.float32(2**15) - np.float32(1.0)  # in (-1, 1), never 0
+    a, b, c = uniform[: 3 * _LARGE].reshape(3, _LARGE)
+    u = uniform[3 * _LARGE :].reshape(6, _SMALL)
+    large = a + b + c  # nearly normal, variance 1, and not 0: a sum of three odd numbers
+    others = [
+        u[0],
+        np.sign(u[1]),  # integers
+        u[2] ** 3 * 1e3,  # heavy tails
+        u[3] * 1e-3 + 2.0,  # mean far from zero, hardly any variance
+        np.maximum(u[4], 0.0),  # rectified: half of them zero
+        np.abs(u[5]),
+    ]
+    small = np.concatenate(others)
+    double = small.astype("<f8")
+    double[2 * _SMALL :] *= 1 + 2**-30  # numbers that float32 cannot hold
+    return b"".join([large.tobytes(), small.tobytes(), double.tobytes()])
+
+
+def _draw_shape(rng: random.Random, size: float, at_least: int = 0) -> tuple[int, ...]:
+    """A shape with 1 to 7 axes and about `size` elements; some of its axes have length 1."""
+    rest, axes = int(size), [1] * rng.choice((0, 0, 1, 2))
+    for _ in range(rng.randrange(5)):
+        if rest >= 16:
+            axes.append(rng.randint(2, math.isqrt(rest)))
+            rest //= axes[-1]
+    axes.append(rest)
+    rng.shuffle(axes)
+    return tuple(axes) if math.prod(axes) >= at_least else _draw_shape(rng, size, at_least)
+
+
+def _draw_call(
+    rng: random.Random, layer: int, rate: float, phase: str, shape: Any, kind: int | None = None
+) -> Step:
+    """A call on elements of a drawn distribution, dtype and memory layout.
+
+    Given a Step instead of a shape, the same call on another layer. kind: 0 to 5 for the small
+    distributions in float32, 6 to 11 in float64, else the nearly normal one (in float32).
+    """
+    if isinstance(shape, Step):
+        return shape._replace(layer=layer, phase=phase)
+    size = math.prod(shape)
+    kind = rng.randrange(18) if kind is None else kind
+    kind = 12 if size >= MASK_UNITS else kind
+    layout = rng.choice(("own memory", "own memory", "C", "F", "reversed", "every other"))
+    layout = "one row" if size > _LARGE / 2 else layout  # large arrays cost no input
+    step = 2 if layout == "every other" else 1
+    span = step * max(size if layout != "one row" else shape[-1], 1)
+    dtype, itemsize = ("<f8", 8) if 6 <= kind < 12 else ("<f4", 4)
+    if kind >= 12:
+        start = itemsize * rng.randrange(_LARGE - span + 1)
+    else:
+        start = 4 * _LARGE + (24 * _SMALL if kind >= 6 else 0)
+        start += itemsize * (_SMALL * (kind % 6) + rng.randrange(_SMALL - span + 1))
+    axes = shape if layout == "F" else shape[::-1]
+    strides = [itemsize * step * math.prod(axes[:k]) for k in range(len(axes))]
+    strides = strides if layout == "F" else strides[::-1]
+    offset = 0
+    if layout == "reversed" and size:
+        strides = [-stride for stride in strides]
+        offset = itemsize * (size - 1)
+    if layout == "one row":
+        strides[0] = 0
+    window = [start, start + span * itemsize, offset, strides]
+    argument = [dtype, shape, *window, layout == "own memory", rng.randrange(4)]
+    return Step("call", layer, rate, phase, argument, _NO_INPUT)
+
+
+# --- The evidence ---------------------------------------------------------------------------------
+
+
+class Run(NamedTuple):
+    """What came back from the untrusted process: raw frames, and how it ended.
+
+    ending: "done", "timeout", "died" (detail: how), "killed" (from outside) or "worker lost".
+    """
+
+    frames: list[tuple[str, bytes]]
+    ending: str
+    detail: str
+
+
+class Outcome(NamedTuple):
+    """A step and what came of it: an array of the form of step.x, or the problem there was."""
+
+    step: Step
+    y: np.ndarray[Any, Any] | None
+    problem: str
+
+
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Kind = tuple[object, ...]  # the words that say which units are meant; none for all
+
+
+class RateEvidence(NamedTuple):
+    """What all training calls at one rate show.
+
+    A unit is an element of x that is not 0; it is dropped if its output is 0, else its factor is
+    output / input. drops: (which units, how many, how many of them dropped). masks: the dropped
+    units of each call whose x is nowhere 0. lowest, highest: the range of the factors (highest is
+    inf if an x of 0 came out as something else); mean_square: of the factors. keep_rate: 1 - rate
+    if units are dropped at that rate, else the measured fraction.
+    """
+
+    rate: float
+    drops: list[tuple[Kind, int, int]]
+    masks: list[tuple[Step, Mask]]
+    lowest: float
+    highest: float
+    mean_square: float
+    keep_rate: float
+
+    @property
+    def variance_ratio(self) -> float:
+        """Var(output) / Var(input) for zero-mean input, the mask averaged out.
+
+        For a factor s and keep probability q it is q s^2, as Var(out) = s^2 q E[x^2] for
+        E[x] = 0: measured without the sampling noise of the mask.
+        """
+        return self.keep_rate * self.mean_square
+
+
+class Evidence(NamedTuple):
+    """All that the checks look at. `problem`: why there are no outcomes, as (mode, sentence)."""
+
+    submission: Submission
+    problem: tuple[str, str] | None
+    has_root: bool
+    outcomes: list[Outcome]
+    rates: list[RateEvidence]
+
+    @property
+    def measured(self) -> list[RateEvidence]:
+        """The rates at which some unit survived, all with finite factors; graded rates first."""
+        rates = [r for r in self.rates if math.isfinite(r.lowest) and math.isfinite(r.highest)]
+        return sorted(rates, key=lambda r: (r.rate not in GRADED_RATES, r.rate))
+
+
+def gather_evidence(submission: Submission, probe: Probe, run: Run | None) -> Evidence:
+    """Turn raw frames into arrays, and the arrays into evidence by rate."""
+    if run is None:
+        return Evidence(submission, ("no_submission", f"{submission.problem}."), False, [], [])
+    frames = run.frames
+    has_root = frames[:1] == [("A", b"\x01")]  # written before a line of the submission ran
+    if problem := _problem_with_run(run):
+        return Evidence(submission, problem, has_root, [], [])
+    outcomes = [_outcome(step, *frame) for step, frame in zip(probe.steps, frames[2:], strict=True)]
+    by_rate: dict[float, list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.y is not None and outcome.y.size and _is_training_call(outcome):
+            by_rate.setdefault(outcome.step.rate, []).append(outcome)
+    rates = [_rate_evidence(rate, calls) for rate, calls in by_rate.items()]
+    return Evidence(submission, None, has_root, outcomes, rates)
+
+
+def _problem_with_run(run: Run) -> tuple[str, str] | None:
+    """Why a run gave no outcomes to check: the failure mode and a sentence."""
+    text = [payload.decode("utf-8", "replace") for kind, payload in run.frames[:2] if kind != "A"]
+    if run.ending == "timeout":
+        return "timeout", f"{SOLUTION_FILE} did not finish within the time limit ({run.detail})."
+    if text and len(run.frames) == 1:
+        return "syntax_error", f"{SOLUTION_FILE} is not valid Python: {_printable(text[0])}."
+    if text and run.frames[1][0] == "V":
+        return "interface", f"{_printable(text[0])}."
+    if text:
+        return "crash", f"{SOLUTION_FILE} cannot be imported: {_printable(text[0])}."
+    if run.ending != "done":
+        where = ("parsed", "imported")[len(run.frames)] if len(run.frames) < 2 else "called"
+        return "crash", f"The process ended while {SOLUTION_FILE} was {where}: {run.detail}."
+    return None
+
+
+def _outcome(step: Step, kind: str, payload: bytes) -> Outcome:
+    if kind == "A" and len(payload) == step.x.nbytes:
+        return Outcome(step, np.frombuffer(payload, step.x.dtype), "")
+    text = _printable(payload.decode("utf-8", "replace")) if kind != "A" else "a malformed answer"
+    raised = kind == "X" and step.op == "call"
+    return Outcome(step, None, ("crash:" if raised else "interface:") + text)
+
+
+def _printable(text: str) -> str:
+    """Text of a submission, made harmless: one line of printable characters."""
+    return "".join(c if c.isprintable() else " " for c in text)[:300].strip().rstrip(".")
+
+
+def _is_training_call(outcome: Outcome) -> bool:
+    """A call that is to drop units. One that drops none after train() is for check_eval."""
+    phase = outcome.step.phase if outcome.step.op == "call" else ""
+    return phase == "train" or (phase == "retrain" and _drops(outcome))
+
+
+def _drops(outcome: Outcome) -> bool:
+    assert outcome.y is not None
+    return bool(((outcome.y == 0.0) & (outcome.step.x.ravel() != 0.0)).any())
+
+
+def _rate_evidence(rate: float, outcomes: list[Outcome]) -> RateEvidence:
+    drops: dict[Kind, list[int]] = {}
+    masks: list[tuple[Step, Mask]] = []
+    lowest, highest, squares = math.inf, -math.inf, 0.0
+    for dtype in ("<f4", "<f8"):
+        calls = [o for o in outcomes if o.step.x.dtype == dtype]
+        units = [_units(outcome) for outcome in calls]
+        if not units:
+            continue
+        # One array for all calls: what follows costs little more than reading it.
+        x = np.concatenate([one for one, _ in units])
+        y = np.concatenate([other for _, other in units])
+        zeros = y == 0.0
+        with np.errstate(all="ignore"):
+            factors = y / x
+            squares += float(np.add.reduce(np.square(factors), dtype=np.float64))
+        if not zeros.all():
+            survivors = np.where(zeros, factors[np.argmin(zeros)], factors)
+            highest = max(highest, float(survivors.max()))
+            lowest = min(lowest, float(survivors.min()))
+        for kind, selected in (("x > 0", x > 0), ("|x| > 1", np.abs(x) > 1)):
+            n, k = np.count_nonzero(selected), np.count_nonzero(zeros & selected)
+            _count(drops, ("where", kind), n, k)
+            _count(drops, ("where not", kind), x.size - n, np.count_nonzero(zeros) - k)
+        end = 0
+        for index, (outcome, (one, _)) in enumerate(zip(calls, units, strict=True)):
+            mask, end = zeros[end : end + one.size], end + one.size
+            k = np.count_nonzero(mask)
+            for call_kind in _kinds(outcome.step, 2 * index < len(calls)):
+                _count(drops, call_kind, mask.size, k)
+            if mask.size == outcome.step.x.size:
+                masks.append((outcome.step, mask.reshape(outcome.step.x.shape)))
+    if any(_makes_something_of_nothing(outcome) for outcome in outcomes):
+        highest = math.inf
+    total, dropped = drops[()]
+    right = _is_plausible(dropped, total, rate)
+    keep_rate = 1.0 - rate if right else 1.0 - dropped / total
+    counts = [(kind, n, k) for kind, (n, k) in drops.items()]
+    mean_square = squares / max(total - dropped, 1)
+    return RateEvidence(rate, counts, masks, lowest, highest, mean_square, keep_rate)
+
+
+def _units(outcome: Outcome) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Input and output of the units of a call."""
+    x, y = outcome.step.x.ravel(), outcome.y
+    assert y is not None
+    if np.count_nonzero(x) == x.size:
+        return x, y
+    units = x != 0.0
+    return x[units], y[units]
+
+
+def _makes_something_of_nothing(outcome: Outcome) -> bool:
+    assert outcome.y is not None
+    x = outcome.step.x.ravel()
+    return bool(np.count_nonzero(x) < x.size and outcome.y[x == 0.0].any())
+
+
+def _count(drops: dict[Kind, list[int]], kind: Kind, n: Any, k: Any) -> None:
+    total = drops.setdefault(kind, [0, 0])
+    total[0] += int(n)
+    total[1] += int(k)
+
+
+def _kinds(step: Step, early: bool) -> tuple[Kind, ...]:
+    """The kinds of call in which the drop rate is looked at by itself; () is all of them."""
+    return (
+        (),
+        ("in arrays with", _size_class(step.x.size), "elements"),
+        ("in arrays with", step.x.ndim, "axes"),
+        ("in arrays of", step.x.itemsize, "bytes an element"),
+        ("in contiguous arrays" if step.x.flags.c_contiguous else "in strided arrays",),
+        ("in the first calls" if early else "in the later calls",),
+        ("in calls of layer", step.layer),
+        ("after train()" if step.phase == "retrain" else "before any eval()",),
+    )
+
+
+def _size_class(size: int) -> str:
+    return "1" if size == 1 else "2 to 63" if size < 64 else "64 or more"
+
+
+# --- The checks -----------------------------------------------------------------------------------
+
+# Of the promised bound, 1e-9 that a right solution fails, each of at most 1,000 tests gets 1e-12.
+ALPHA = 1e-12
+# The rule of the contract.
+VARIANCE_TOLERANCE = 0.10
+# Three roundings in float32 are 2e-7; scaling by a statistic of n elements varies by 1/sqrt(n).
+FACTOR_TOLERANCE = 1e-5
+
+NOT_REACHED = "Not reached."
+
+# Wrong factors by formula of the drop rate p and keep probability q = 1 - p.
+WRONG_FACTORS: dict[str, Callable[[float, float], float]] = {
+    "1": lambda p, q: 1.0,
+    "q": lambda p, q: q,
+    "sqrt(q)": lambda p, q: q**0.5,
+    "q**2": lambda p, q: q**2,
+    "1/q**2": lambda p, q: q**-2,
+    "1/q**1.5": lambda p, q: q**-1.5,
+    "1/q**0.25": lambda p, q: q**-0.25,
+    "1/q**(1/3)": lambda p, q: q ** (-1 / 3),
+    "p": lambda p, q: p,
+    "1/p": lambda p, q: 1 / p,
+    "sqrt(p)": lambda p, q: p**0.5,
+    "1/sqrt(p)": lambda p, q: p**-0.5,
+    "1+p": lambda p, q: 1 + p,
+    "1/(1+p)": lambda p, q: 1 / (1 + p),
+    "sqrt(1+p)": lambda p, q: (1 + p) ** 0.5,
+    "sqrt(p/q)": lambda p, q: (p / q) ** 0.5,
+    "1/sqrt(p*q)": lambda p, q: (p * q) ** -0.5,
+}
+
+
+class Finding(NamedTuple):
+    """What a check found: a sentence, and the failure mode or None."""
+
+    detail: str
+    failure_mode: str | None = None
+
+
+def check_test_file(evidence: Evidence) -> Finding:
+    """`test_dropout.py` is byte for byte what it was."""
+    if evidence.submission.tests_intact is False:
+        return Finding(f"{TEST_FILE} was modified: put it back as it was.", "test_file_modified")
+    return Finding("intact" if evidence.submission.tests_intact else "no workspace, not looked at")
+
+
+def check_runs(evidence: Evidence) -> Finding:
+    """There is a submission; it can be parsed, imported and called, in time."""
+    if evidence.problem:
+        mode, sentence = evidence.problem
+        return Finding(sentence, mode)
+    for step, _, problem in evidence.outcomes:
+        if problem.startswith("crash:"):
+            return Finding(f"{_call_text(step)} raised {problem[6:]}.", "crash")
+    return Finding(f"{len(evidence.outcomes)} steps without an exception")
+
+
+def check_interface(evidence: Evidence) -> Finding:
+    """Class, constructor, attributes, methods; type, shape and dtype of results; x unmodified."""
+    for step, y, problem in evidence.outcomes:
+        if problem.startswith("interface:"):
+            return Finding(f"{_step_text(step)}: {problem[10:]}.", "interface")
+        if y is None:
+            continue
+        if step.op == "bad" and y[0] != 1.0:
+            return Finding(
+                f"{_step_text(step)} must raise ValueError, and did not.", "interface"
+            )
+        if step.op in ("new", "mode"):
+            training = 0.0 if step.argument == "eval" else 1.0
+            if y[0] != step.rate or y[1] != training:
+                return Finding(
+                    f"{_step_text(step)}: expected dropout_rate {step.rate:.4g} and training "
+                    f"{bool(training)}, got {y[0]:.4g} and {bool(y[1])}.",
+                    "interface",
+                )
+        elif not np.isfinite(y).all():
+            return Finding(f"{_call_text(step)} returned values that are not finite.", "interface")
+    return Finding("class, constructor, attributes, methods, shapes and dtypes as agreed")
+
+
+def check_mask(evidence: Evidence) -> Finding:
+    """Units are dropped independently of each other; every call draws a fresh mask."""
+    exact: list[bool] = []
+    large: list[Mask] = []
+    for rate in evidence.rates:
+        if problem := _repeated_mask(rate.masks):
+            return Finding(f"Rate {rate.rate:.4g}: {problem}, expected 0.", "mask_not_random")
+        p = 1 - rate.keep_rate
+        masks = [mask for _, mask in rate.masks if mask.size >= MASK_UNITS and 0 < p < 1]
+        exact += [abs(np.count_nonzero(mask) - mask.size * p) <= 1 for mask in masks]
+        large += masks
+    if problem := _structure(large):
+        return Finding(f"{problem}, expected 0.", "mask_not_random")
+    # A binomial count with n p q >= 90 lies within 1 of its mean with probability 0.13 at most:
+    # for 20 masks, 1e-17.
+    if len(exact) >= 20 and all(exact):
+        return Finding(
+            "Every mask drops the same fraction exactly: units are not dropped independently.",
+            "mask_not_random",
+        )
+    return Finding("masks are fresh at every call, and their units independent")
+
+
+def _repeated_mask(masks: list[tuple[Step, Mask]]) -> str | None:
+    """The masks of two calls: of one layer and of two, on large arrays and on small ones."""
+    large = [(step.layer, mask.ravel()) for step, mask in masks if mask.size >= MASK_UNITS]
+    for (layer, one), (later, other) in itertools.combinations(large, 2):
+        n = min(one.size, other.size, 4 * MASK_UNITS)
+        correlation = _correlation([(one[:n], other[:n])])
+        if correlation is not None:
+            who = "one layer" if layer == later else "two layers"
+            return f"the masks of two calls of {who} have correlation {correlation:.3f}"
+    # Small masks have too few units to tell, so their pairs are taken together.
+    earlier: dict[Any, Mask] = {}
+    pairs: dict[str, list[tuple[Mask, Mask]]] = {}
+    for step, mask in masks:
+        if mask.size < MASK_UNITS and (step.layer, mask.shape) in earlier:
+            other = earlier.pop((step.layer, mask.shape))
+            pairs.setdefault(_size_class(mask.size), []).append((mask, other))
+        elif mask.size < MASK_UNITS:
+            earlier[step.layer, mask.shape] = mask
+    for size, several in pairs.items():
+        correlation = _correlation(several)
+        if correlation is not None:
+            return f"masks of one shape, of {size} units, have correlation {correlation:.3f}"
+    return None
+
+
+def _correlation(pairs: list[tuple[Mask, Mask]]) -> float | None:
+    """The correlation of two masks, or of several pairs taken together, if it is not near 0."""
+    n = sum(one.size for one, _ in pairs)
+    dropped = sum(np.count_nonzero(one) + np.count_nonzero(other) for one, other in pairs)
+    if not 0 < dropped < 2 * n:
+        return None
+    p = float(dropped / (2 * n))
+    both = sum(np.count_nonzero(one & other) for one, other in pairs)
+    correlation = float(both / n - p * p) / (p * (1 - p))
+    return correlation if abs(correlation) > correlation_limit(p, n) else None
+
+
+def correlation_limit(p: float, n: int, sets: int = 1, tests: int = 1) -> float:
+    """How far the correlation of two independent masks of n units may be from 0.
+
+    It is the mean of n terms (a - p)(b - p) / pq, of variance 1 and at most M = max(p, q)^2 / pq,
+    so by Bernstein's inequality at most sqrt(2 L / n) + 2 M L / (3 n), with L = log(2 / alpha).
+    Terms that are not independent are divided into sets of terms that are: n / sets for n.
+    As p is taken from the masks themselves (a wrong drop rate is no matter of this check), it
+    is moved by (estimate - p)^2 / pq, which is at most 2 L / n.
+    """
+    level = math.log(2 * tests / ALPHA)
+    largest = max(p, 1 - p) ** 2 / (p * (1 - p))
+    spread = math.sqrt(2 * level * sets / n) + 2 * largest * level * sets / (3 * n)
+    return spread + 2 * level / n
+
+
+def _structure(masks: list[Mask]) -> str | None:
+    """A mask and itself, moved around a circle by any number of units, are uncorrelated.
+
+    That finds masks that are shared along an axis, tiled or regular. Pairs of units at one
+    distance around a circle are three sets of independent pairs.
+    """
+    n = MASK_UNITS
+    rows = np.array([mask.ravel()[:n] for mask in masks], dtype=np.float32).reshape(-1, n)
+    rows = rows[(rows.min(axis=1) < rows.max(axis=1))]
+    p = rows.mean(axis=1, dtype=np.float64)
+    spectra = np.fft.rfft(rows - p[:, None])
+    moved = np.fft.irfft(np.abs(spectra) ** 2, n)[:, 1 : n // 2 + 1]
+    correlations = moved / (n * p * (1 - p))[:, None]
+    for rate, row in zip(p, correlations, strict=True):
+        lag = int(np.argmax(np.abs(row)))
+        if abs(row[lag]) > correlation_limit(float(rate), n, sets=3, tests=n):
+            return f"A mask and itself, moved by {lag + 1} units, have correlation {row[lag]:.3f}"
+    return None
+
+
+def check_drop_rate(evidence: Evidence) -> Finding:
+    """In training each unit is dropped with probability dropout_rate: in all, by kind of call, and
+    by sign and size of the data."""
+    for rate in evidence.rates:
+        for kind, n, k in rate.drops:
+            if not _is_plausible(k, n, rate.rate):
+                measured = " ".join([f"{k / n:.4f} of {n}", *map(str, kind)])
+                return Finding(
+                    f"Rate {rate.rate:.4g}: expected a fraction of {rate.rate:.4g} of the units "
+                    f"to be dropped, measured {measured}.",
+                    "wrong_drop_rate",
+                )
+    return Finding("the fraction of units dropped is dropout_rate")
+
+
+def _is_plausible(k: int, n: int, p: float) -> bool:
+    """Whether k of n units, each dropped with probability p, is no more unlikely than ALPHA.
+
+    Chernoff's bound: a fraction as far off as f = k / n has a probability of at most
+    2 exp(-n D), with the divergence D = f log(f / p) + (1 - f) log((1 - f) / (1 - p)).
+    """
+    parts = ((k, p), (n - k, 1 - p))
+    divergence = sum(part * math.log(part / (n * q)) for part, q in parts if part)
+    return divergence <= math.log(2 / ALPHA)
+
+
+def check_one_factor(evidence: Evidence) -> Finding:
+    """At one rate, every survivor of every call is multiplied by the same positive number."""
+    for rate in evidence.rates:
+        if rate.lowest > rate.highest:
+            continue  # no survivor
+        spread = rate.highest - rate.lowest
+        if not spread <= FACTOR_TOLERANCE * abs(rate.highest) < math.inf:
+            return Finding(
+                f"Rate {rate.rate:.4g}: expected one factor for all survivors, measured factors "
+                f"from {rate.lowest:.6g} to {rate.highest:.6g}.",
+                "data_dependent_scaling",
+            )
+        if rate.lowest <= 0:
+            return Finding(
+                f"Rate {rate.rate:.4g}: expected a positive factor, measured {rate.lowest:.6g}.",
+                "wrong_factor",
+            )
+    return Finding("one factor for all survivors at each rate")
+
+
+def check_variance(evidence: Evidence) -> Finding:
+    """For zero-mean input, Var(output) is within 10 % of Var(input) at every rate."""
+    ratios = {rate.rate: rate.variance_ratio for rate in evidence.measured}
+    shown = ", ".join(
+        f"{ratios[rate]:.3f} at rate {rate}" if rate in ratios else f"nothing at rate {rate}"
+        for rate in GRADED_RATES
+    )
+    errors = {rate: abs(ratio - 1) for rate, ratio in ratios.items()}
+    worst = max(errors, key=lambda rate: errors[rate], default=0.0)
+    if all(rate in errors for rate in GRADED_RATES) and errors[worst] <= VARIANCE_TOLERANCE:
+        return Finding(f"Var(output) / Var(input): {shown}")
+    if worst in errors and worst not in GRADED_RATES:
+        shown += f", {ratios[worst]:.3f} at rate {worst:.4g}"
+    return Finding(
+        f"Expected Var(output) / Var(input) within {VARIANCE_TOLERANCE:.0%} of 1 for zero-mean "
+        f"input, measured {shown}.",
+        _name_factor(evidence),
+    )
+
+
+def _name_factor(evidence: Evidence) -> str:
+    """The failure mode for a wrong factor: which formula fits it at every measured rate."""
+
+    def fits(formula: Callable[[float, float], float]) -> bool:
+        return all(abs(r.highest / formula(r.rate, 1 - r.rate) - 1) < 1e-3 for r in measured)
+
+    measured = evidence.measured
+    if not measured:
+        return "wrong_factor"
+    if fits(lambda p, q: 1 / q):
+        unchanged = evidence.submission.source == BUGGY_IMPLEMENTATION.encode()
+        return "mean_preserving_scaling" + ("_unchanged" if unchanged else "")
+    names = (f"wrong_factor: {name}" for name, formula in WRONG_FACTORS.items() if fits(formula))
+    return next(names, "wrong_factor")
+
+
+def check_eval(evidence: Evidence) -> Finding:
+    """After eval() the output equals the input; train() switches dropout on again."""
+    for outcome in evidence.outcomes:
+        step, y, _ = outcome
+        if step.op != "call" or y is None:
+            continue
+        if step.phase == "eval" and not np.array_equal(y, step.x.ravel()):
+            return Finding(
+                f"{_call_text(step)}: expected the output of eval mode to equal the input exactly.",
+                "eval_mode",
+            )
+        if step.phase == "retrain" and not _drops(outcome):
+            return Finding(
+                f"{_call_text(step)}: expected dropout to be on again after train(), got no zeros.",
+                "eval_mode",
+            )
+    return Finding("the output of eval mode equals the input; train() switches dropout on again")
+
+
+def check_zero_rate(evidence: Evidence) -> Finding:
+    """At rate 0, the output equals the input in training, too."""
+    for step, y, _ in evidence.outcomes:
+        if step.op != "call" or step.phase != "zero" or y is None:
+            continue
+        if not np.array_equal(y, step.x.ravel()):
+            return Finding(
+                f"{_call_text(step)} must return exactly its input, and did not.", "zero_rate"
+            )
+    return Finding("the output equals the input")
+
+
+def check_root(evidence: Evidence) -> Finding:
+    """The source uses a square root or power function, judged on its syntax tree."""
+    if evidence.has_root:
+        return Finding("used")
+    return Finding(
+        "Expected the code to compute the factor with a square root or power function, found none.",
+        "no_sqrt_or_power",
+    )
+
+
+def _needs_outcomes(check: Callable[[Evidence], Finding]) -> Callable[[Evidence], Finding]:
+    def checked(evidence: Evidence) -> Finding:
+        return check(evidence) if evidence.outcomes else Finding(NOT_REACHED, "not_reached")
+
+    return checked
+
+
+# In this order: the first that fails names the failure mode.
+CHECKS: tuple[tuple[str, Callable[[Evidence], Finding]], ...] = (
+    ("test file", check_test_file),
+    ("runs", check_runs),
+    ("interface", _needs_outcomes(check_interface)),
+    ("mask", _needs_outcomes(check_mask)),
+    ("drop rate", _needs_outcomes(check_drop_rate)),
+    ("one factor", _needs_outcomes(check_one_factor)),
+    ("variance", _needs_outcomes(check_variance)),
+    ("eval mode", _needs_outcomes(check_eval)),
+    ("rate zero", _needs_outcomes(check_zero_rate)),
+    ("square root or power", _needs_outcomes(check_root)),
+)
+
+
+def _call_text(step: Step) -> str:
+    mode = "eval" if step.phase == "eval" else "training"
+    return f"A call at rate {step.rate:.4g} in {mode}, on {step.x.dtype} of shape {step.x.shape},"
+
+
+def _step_text(step: Step) -> str:
+    if step.op == "call":
+        return _call_text(step).rstrip(",")
+    if step.op == "end":
+        return "After all calls"
+    if step.op == "mode":
+        return f"After {step.argument}()"
+    argument = "" if step.argument == {} else f"{step.rate:.4g}"
+    return f"VarianceStabilizedDropout({argument})"
+
+
+# --- The worker -----------------------------------------------------------------------------------
+
+_LINUX = sys.platform == "linux"
+_START_LIMIT_S = 60.0
+# A worker enforces the time limit; it gets this much longer to say so.
+_GRACE_S = 5.0
+
+
+class _Worker:
+    """The trusted side's handle on a process that runs `_child_program`.
+
+    Protocol: for every submission the worker is sent one end of a fresh channel and the time
+    limit; it forks a process for it, waits, and answers with how that process ended. Source and
+    arrays go over the channel, straight between the trusted side and that process.
+    """
+
+    def __init__(self, sandbox: str) -> None:
+        """Start a process; raises GradingError with what it said if it does not get ready."""
+        self.sandbox = sandbox
+        command = _worker_command(sandbox)
+        self._control, theirs = socket.socketpair()
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                cwd="/",
+                env=_clean_environment(),
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._control.close()
+            raise GradingError(f"expected to start {command[0]}, got: {error}") from error
+        finally:
+            theirs.close()
+        self._control.settimeout(_START_LIMIT_S)
+        try:
+            ready = self._control.recv(1)
+        except OSError:
+            ready = b""
+        if not ready:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            said = self._process.communicate()[1].decode("utf-8", "replace").strip()[-2000:]
+            self.close()
+            raise GradingError(f"expected sandbox {sandbox} to start, got: {said or 'nothing'}")
+        # Without the system-call filter something may stay behind: then a worker serves once.
+        self.filtered = bool(ready[0] & 1)
+        self.files_hidden = sandbox == "bubblewrap" or bool(ready[0] & 2)
+
+    def run(self, source: bytes, probe: Probe, time_limit: float) -> Run:
+        """Run a source on a probe."""
+        sizes = [1, 0, *(step.x.nbytes for step in probe.steps)]
+        ours, theirs = socket.socketpair()
+        deadline = time.monotonic() + time_limit + _GRACE_S
+        with ours:
+            with theirs:
+                try:
+                    limit = struct.pack("=d", time_limit)
+                    socket.send_fds(self._control, [limit], [theirs.fileno()])
+                except OSError:
+                    return Run([], "worker lost", "its parent process was lost")
+            _send(ours, _encode_request(source, probe), deadline)
+            reply = _receive(ours, sum(sizes) + len(sizes) * (5 + _TEXT_LIMIT), deadline)
+        self._control.settimeout(max(deadline - time.monotonic(), 0.001))
+        try:
+            answer = self._control.recv(16)
+        except OSError:
+            answer = b""
+        if len(answer) != 16:
+            self.close()
+            return Run([], "worker lost", "its parent process was lost")
+        return _decode_run(reply, len(sizes), answer, time_limit)
+
+    def close(self) -> None:
+        """End the process and everything in its session. In a forked child, only let go of it."""
+        self._control.close()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+def _start_worker(sandbox: str) -> _Worker:
+    """A worker in the sandbox asked for; "auto" remembers whether bubblewrap works here."""
+    global _bubblewrap_works
+    if sandbox == "auto" and _bubblewrap_works is not False and shutil.which("bwrap"):
+        try:
+            worker = _Worker("bubblewrap")
+        except GradingError:
+            if _bubblewrap_works:
+                raise  # it worked before: this is no matter of permissions
+            worker = _Worker("process")
+            _bubblewrap_works = False
+        else:
+            _bubblewrap_works = True
+        return worker
+    return _Worker("process" if sandbox == "auto" else sandbox)
+
+
+_bubblewrap_works: bool | None = None
+
+
+def _encode_request(source: bytes, probe: Probe) -> bytes:
+    steps = [(step.op, step.layer, step.argument) for step in probe.steps]
+    head = json.dumps([probe.seed, len(source), probe.callers, steps]).encode()
+    return struct.pack("=I", len(head)) + head + source + probe.inputs
+
+
+def _send(channel: socket.socket, data: bytes, deadline: float) -> None:
+    """Send all, or as much as the other side takes until the deadline."""
+    channel.settimeout(max(deadline - time.monotonic(), 0.001))
+    with contextlib.suppress(OSError):
+        channel.sendall(data)
+        channel.shutdown(socket.SHUT_WR)
+
+
+def _receive(channel: socket.socket, limit: int, deadline: float) -> bytes:
+    """Receive until the other side closes, `limit` bytes have come, or the deadline."""
+    data = bytearray(limit)
+    view, size = memoryview(data), 0
+    with contextlib.suppress(OSError):
+        while size < limit:
+            channel.settimeout(max(deadline - time.monotonic(), 0.001))
+            count = channel.recv_into(view[size:])
+            if not count:
+                break
+            size += count
+    return bytes(view[:size])
+
+
+def _decode_run(reply: bytes, frames_expected: int, answer: bytes, time_limit: float) -> Run:
+    """Decode a reply: frames of a kind (A, X, V), a length and a payload.
+
+    A frame that is cut off, or of no known kind, ends the list: what follows is not believed.
+    """
+    timed_out, status, peak_kib = struct.unpack("=iiq", answer)
+    frames: list[tuple[str, bytes]] = []
+    at = 0
+    while at + 5 <= len(reply) and len(frames) < frames_expected:
+        kind, size = reply[at : at + 1], int.from_bytes(reply[at + 1 : at + 5], "little")
+        if kind not in (b"A", b"X", b"V") or at + 5 + size > len(reply):
+            break
+        frames.append((kind.decode(), reply[at + 5 : at + 5 + size]))
+        at += 5 + size
+    if timed_out:
+        return Run(frames, "timeout", f"{time_limit:g} s")
+    if len(frames) == frames_expected and at == len(reply):
+        return Run(frames, "done", "")
+    if len(frames) in (1, 2) and frames[-1][0] != "A":
+        return Run(frames, "done", "")
+    code = os.waitstatus_to_exitcode(status)
+    if code == -signal.SIGKILL and peak_kib < MEMORY_LIMIT_BYTES >> 12:
+        # It used little memory, and where the filter works it cannot send a signal, even to itself.
+        return Run(frames, "killed", "it was killed (signal 9)")
+    how = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
+    return Run(frames, "timeout" if code == -signal.SIGXCPU else "died", how)
+
+
+# --- The child program ----------------------------------------------------------------------------
+
+_TEXT_LIMIT = 300
+
+
+def _child_program() -> None:
+    """What runs on the untrusted side: a worker that forks a process for every submission.
+
+    Only this function's text goes there, as `python -I -S -c`, so it is self-contained: imports
+    inside, no names of this module. Nothing here is secret, and nothing that it returns is believed
+    but for the first frame of a reply, which is written before the submission runs.
+
+    It loads NumPy, closes the file system behind it, says on the control socket (standard input)
+    which protections it could set up, and then serves: one channel and one time limit at a time.
+    The worker never reads from a channel, so it holds nothing that one submission could leave to
+    another.
+    """
+    import ast
+    import ctypes
+    import gc
+    import importlib.util
+    import json
+    import os
+    import random
+    import resource
+    import select
+    import signal
+    import socket
+    import struct
+    import sys
+    import time
+    import tokenize  # noqa: F401 - decode_source would load it for every submission
+    import types
+    from typing import Any  # noqa: F401 - annotations are evaluated on the other side
+
+    packages, readable, filter_hex, memory_limit, text_limit = json.loads(sys.argv[1])
+    sys.path.append(packages)
+    import numpy as np
+    import numpy.random
+
+    sys.path.remove(packages)  # NumPy and the standard library only
+    sys.argv[1:] = []
+    libc = ctypes.CDLL(None, use_errno=True)
+    filter_code = bytes.fromhex(filter_hex)
+
+    def filter_usable() -> bool:
+        # Linux answers EFAULT to a filter at address 0, and EINVAL where it knows no filters.
+        return bool(filter_code) and libc.prctl(22, 2, None, 0, 0) and ctypes.get_errno() == 14
+
+    def hide_files() -> bool:
+        # Landlock (Linux 5.13): from now on these paths can be read, and none be written.
+        ruleset = libc.syscall(444, struct.pack("=Q", (1 << 13) - 1), 8, 0)
+        for path in readable if ruleset >= 0 else ():
+            if os.path.exists(path):
+                rights = 0b1100 if os.path.isdir(path) else 0b0100  # read directories, read files
+                place = os.open(path, os.O_PATH)
+                libc.syscall(445, ruleset, 1, struct.pack("=Qi", rights, place), 0)
+                os.close(place)
+        return ruleset >= 0 and not libc.prctl(38, 1, 0, 0, 0) and not libc.syscall(446, ruleset, 0)
+
+    def forbid_system_calls() -> None:
+        program = ctypes.create_string_buffer(filter_code, len(filter_code))
+        count = struct.pack("HxxxxxxP", len(filter_code) // 8, ctypes.addressof(program))
+        if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, count, 0, 0):
+            os._exit(71)
+
+    def serve() -> None:
+        control = socket.socket(fileno=0)
+        filtered = filter_usable()
+        wake, woken = os.pipe()
+        os.set_blocking(woken, False)
+        signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 2)
+        hidden = bool(readable) and hide_files()
+        gc.collect()
+        gc.freeze()
+        control.sendall(bytes([filtered + 2 * hidden]))
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(control, 8, 1)
+            if not message:
+                os._exit(0)
+            channel, (time_limit,) = descriptors[0], struct.unpack("=d", message)
+            child = os.fork()
+            if child == 0:
+                try:
+                    signal.set_wakeup_fd(-1)
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    os.dup2(null, 0)  # closes the control socket
+                    os.dup2(channel, 3)
+                    os.closerange(4, 4096)
+                    grade(3, time_limit, filtered)
+                finally:
+                    os._exit(72)
+            os.close(channel)
+            control.sendall(wait_for(child, control, wake, time.monotonic() + time_limit))
+
+    def wait_for(child: int, control: socket.socket, wake: int, deadline: float) -> bytes:
+        # Ends with the child, with the time limit, or when the trusted side is gone.
+        timed_out = 0
+        while True:
+            pid, status, usage = os.wait4(child, os.WNOHANG)
+            if pid:
+                return struct.pack("=iiq", timed_out, status, usage.ru_maxrss)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                timed_out = 1
+                os.kill(child, signal.SIGKILL)
+                os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+                continue
+            ready, _, _ = select.select([control.fileno(), wake], [], [], left)
+            if control.fileno() in ready:
+                os.kill(child, signal.SIGKILL)
+                os._exit(0)
+            if wake in ready:
+                os.read(wake, 64)
+
+    def limit_resources(time_limit: float, filtered: bool) -> None:
+        limits = {
+            resource.RLIMIT_AS: memory_limit,
+            resource.RLIMIT_CPU: int(time_limit) + 2,  # SIGXCPU, and SIGKILL a while later
+            resource.RLIMIT_CORE: 0,
+            resource.RLIMIT_FSIZE: 0,
+        }
+        if not filtered:
+            limits[resource.RLIMIT_NPROC] = 0
+        for which, value in limits.items():
+            try:
+                hard = value + 60 if which == resource.RLIMIT_CPU else value
+                resource.setrlimit(which, (value, hard))
+            except (ValueError, OSError):
+                pass  # not every system has every limit
+
+    def seed_generators(seed: int) -> None:
+        # The same code meets the same numbers, whichever generator it uses.
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        stream = random.Random(seed + 1)
+        for module, name in ((os, "urandom"), (random, "_urandom")):
+            setattr(module, name, stream.randbytes)
+        setattr(np.random.bit_generator, "randbits", stream.getrandbits)  # noqa: B010
+
+    def grade(channel: int, time_limit: float, filtered: bool) -> None:
+        with open(channel, "rb", 0, closefd=False) as stream:
+            request = memoryview(stream.read())
+        (size,) = struct.unpack_from("=I", request)
+        seed, source_size, callers, steps = json.loads(bytes(request[4 : 4 + size]))
+        source = bytes(request[4 + size : 4 + size + source_size])
+        inputs = request[4 + size + source_size :]
+        limit_resources(time_limit, filtered)
+        if filtered:
+            forbid_system_calls()
+
+        # Held in local variables: a submission may replace what the modules hold.
+        write, exit_now, ndarray, zeros = os.write, os._exit, np.ndarray, np.zeros
+        dtypes = {"<f4": np.dtype("<f4"), "<f8": np.dtype("<f8")}
+        scalars = {"<f4": np.float32, "<f8": np.float64}
+        given: list[Any] = []
+
+        outbox = bytearray()
+
+        def send(kind: bytes, payload: bytes) -> None:
+            outbox.extend(kind + len(payload).to_bytes(4, "little"))
+            outbox.extend(payload)
+            if len(outbox) > 1 << 17:
+                flush()
+
+        def flush() -> None:
+            while outbox:
+                del outbox[: write(channel, outbox)]
+
+        def send_text(kind: bytes, text: str) -> None:
+            send(kind, text.encode("utf-8", "replace")[:text_limit])
+
+        def describe(error: BaseException) -> str:
+            lines, trace = [], error.__traceback__
+            while trace:
+                if trace.tb_frame.f_code.co_filename == "dropout.py":
+                    lines.append(trace.tb_lineno)
+                trace = trace.tb_next
+            where = f" (dropout.py, line {lines[-1]})" if lines else ""
+            return f"{type(error).__name__}: {error}"[:200] + where
+
+        try:
+            tree = ast.parse(importlib.util.decode_source(source), "dropout.py")
+            code = compile(tree, "dropout.py", "exec", dont_inherit=True)
+        except (SyntaxError, ValueError, LookupError, RecursionError, MemoryError) as error:
+            send_text(b"X", describe(error))
+            flush()
+            exit_now(0)
+        send(b"A", b"\1" if uses_root(tree) else b"\0")
+        flush()  # before the submission runs: this frame is believed
+        seed_generators(seed)
+
+        module = types.ModuleType("dropout")
+        module.__file__ = "dropout.py"
+        sys.modules["dropout"] = module
+        try:
+            exec(code, module.__dict__)
+        except BaseException as error:
+            send_text(b"X", describe(error))
+            flush()
+            exit_now(0)
+        layer_class = module.__dict__.get("VarianceStabilizedDropout")
+        if not isinstance(layer_class, type):
+            send_text(b"V", "dropout.py defines no class VarianceStabilizedDropout")
+            flush()
+            exit_now(0)
+        send(b"A", b"")
+        flush()
+        calls = [caller(*names) for names in callers]
+        layers: dict[int, Any] = {}
+
+        def run(op: str, index: int, argument: Any) -> tuple[bytes, bytes]:
+            if op == "bad":
+                try:
+                    layer_class(argument)
+                except ValueError:
+                    return b"A", (zeros(1) + 1.0).tobytes()
+                return b"A", zeros(1).tobytes()
+            if op == "end":
+                intact = all(x.tobytes() == before for x, before in given)
+                return (b"A", b"") if intact else (b"V", b"x was modified after the call")
+            if op == "new":
+                kind = type(argument)
+                layers[index] = layer_class(*argument) if kind is list else layer_class(**argument)
+            elif index not in layers:
+                return b"V", b"the layer could not be made"
+            elif op == "call":
+                return call(layers[index], *argument)
+            elif argument == "eval":
+                layers[index].eval()
+            else:
+                layers[index].train()
+            state = zeros(2)
+            state += (layers[index].dropout_rate + 0.0, layers[index].training + 0.0)
+            return b"A", state.tobytes()
+
+        def call(
+            layer: Any, dtype: str, axes: Any, start: int, stop: int, offset: int, strides: Any,
+            own: bool, who: int,
+        ) -> tuple[bytes, bytes]:
+            shape = tuple(axes)
+            x = ndarray(shape, dtype, bytearray(inputs[start:stop]), offset, strides)
+            x = x.copy() if own else x
+            before = x.tobytes()
+            given.append((x, before))
+            y: Any = calls[who](layer, x)
+            if x.tobytes() != before or x.shape != shape:
+                return b"V", b"x was modified"
+            kind: Any = type(y)
+            if kind is not ndarray and not (shape == () and kind is scalars[dtype]):
+                return b"V", f"expected a plain ndarray, got {kind.__name__}".encode()
+            if y.shape != shape or y.dtype != dtypes[dtype]:
+                wanted = f"expected {dtypes[dtype]} of shape {shape}"
+                return b"V", f"{wanted}, got {y.dtype} of shape {y.shape}".encode()
+            return b"A", y.tobytes()
+
+        for step in steps:
+            try:
+                kind, payload = run(*step)
+            except BaseException as error:
+                send_text(b"X", describe(error))
+            else:
+                send(kind, payload)
+        flush()
+        exit_now(0)
+
+    def caller(file: str, name: str) -> Any:
+        # A function of that name and file, which calls the layer.
+        code = compile("lambda layer, x: layer(x)", file, "eval")
+        function = eval(code)
+        return types.FunctionType(function.__code__.replace(co_name=name), {}, name)
+
+    def uses_root(tree: ast.AST) -> bool:
+        names = {"sqrt", "isqrt", "pow", "power", "float_power", "ipow", "cbrt"}
+        names |= {"__pow__", "__rpow__", "__ipow__"}
+        called = {"pow"}  # the builtin; other names have to be imported
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    if alias.name in names:
+                        called.add(alias.asname or alias.name)
+                    if alias.name == "*":
+                        called |= names
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.BinOp, ast.AugAssign)) and isinstance(node.op, ast.Pow):
+                return True
+            if isinstance(node, ast.Attribute) and node.attr in names:
+                return True
+            if isinstance(node, ast.Name) and node.id in called:
+                return True
+        return False
+
+    serve()
+
+
+# With builtins of its own: a submission that replaces what the module holds replaces it for itself.
+_CHILD_SOURCE = f"""\
+import builtins
+scope = {{"__builtins__": vars(builtins).copy()}}
+exec({inspect.getsource(_child_program)!r}, scope)
+scope["_child_program"]()
+"""
+
+# --- The sandbox ----------------------------------------------------------------------------------
+
+# What a submission may ask of the kernel once NumPy is loaded; all else fails with ENOSYS. So it
+# can start no process, send no signal, open no file for writing, no socket and no other channel,
+# and trace nothing: nothing is left behind for the next submission. name: (x86-64, AArch64,
+# condition); a condition (argument, mask, value) asks for argument & mask == value.
+_SYSTEM_CALLS: dict[str, tuple[int | None, int | None, tuple[int, int, int] | None]] = {
+    # memory, threads, time, randomness
+    "mmap": (9, 222, None),
+    "mprotect": (10, 226, None),
+    "munmap": (11, 215, None),
+    "mremap": (25, 216, None),
+    "madvise": (28, 233, None),
+    "brk": (12, 214, None),
+    "clone": (56, 220, (0, 0x10000, 0x10000)),  # CLONE_THREAD: threads only
+    "futex": (202, 98, None),
+    "set_robust_list": (273, 99, None),
+    "rseq": (334, 293, None),
+    "sched_yield": (24, 124, None),
+    "sched_getaffinity": (204, 123, None),
+    "gettid": (186, 178, None),
+    "clock_gettime": (228, 113, None),
+    "clock_getres": (229, 114, None),
+    "gettimeofday": (96, 169, None),
+    "time": (201, None, None),
+    "times": (100, 153, None),
+    "nanosleep": (35, 101, None),
+    "clock_nanosleep": (230, 115, None),
+    "getrusage": (98, 165, None),
+    "getrandom": (318, 278, None),
+    # files, for reading: neither O_WRONLY, O_RDWR, O_CREAT nor O_TRUNC
+    "openat": (257, 56, (2, 0o1103, 0)),
+    "read": (0, 63, None),
+    "pread64": (17, 67, None),
+    "write": (1, 64, None),
+    "writev": (20, 66, None),
+    "lseek": (8, 62, None),
+    "close": (3, 57, None),
+    "dup": (32, 23, None),
+    "fstat": (5, 80, None),
+    "stat": (4, None, None),
+    "lstat": (6, None, None),
+    "newfstatat": (262, 79, None),
+    "statx": (332, 291, None),
+    "access": (21, None, None),
+    "faccessat": (269, 48, None),
+    "readlink": (89, None, None),
+    "readlinkat": (267, 78, None),
+    "getdents64": (217, 61, None),
+    "getcwd": (79, 17, None),
+    "ioctl": (16, 29, (1, 0xFFFFFFFF, 0x5401)),  # TCGETS, as isatty() asks
+    "fcntl": (72, 25, (1, 0xFFFFFFFC, 0)),  # the descriptor's flags; no F_SETOWN, which signals
+    "poll": (7, None, None),
+    "ppoll": (271, 73, None),
+    "select": (23, None, None),
+    "pselect6": (270, 72, None),
+    # the process itself
+    "rt_sigaction": (13, 134, None),
+    "rt_sigprocmask": (14, 135, None),
+    "rt_sigreturn": (15, 139, None),
+    "sigaltstack": (131, 132, None),
+    "restart_syscall": (219, 128, None),
+    "getpid": (39, 172, None),
+    "getppid": (110, 173, None),
+    "getuid": (102, 174, None),
+    "geteuid": (107, 175, None),
+    "getgid": (104, 176, None),
+    "getegid": (108, 177, None),
+    "uname": (63, 160, None),
+    "sysinfo": (99, 179, None),
+    "prlimit64": (302, 261, (0, 0xFFFFFFFF, 0)),  # its own limits only
+    "exit": (60, 93, None),
+    "exit_group": (231, 94, None),
+}
+_ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+
+
+def _system_call_filter() -> bytes:
+    """The filter as classic BPF (Linux: seccomp(2)), empty on an architecture without a table."""
+    if not _LINUX or platform.machine() not in _ARCHITECTURES or struct.calcsize("P") != 8:
+        return b""
+    column, architecture = _ARCHITECTURES[platform.machine()]
+    load, equal, mask, leave = 0x20, 0x15, 0x54, 0x06  # BPF_LD, JMP|JEQ, ALU|AND, RET
+    allow, deny = 0x7FFF0000, 0x00050000 | 38  # ERRNO(ENOSYS): libraries then try another way
+    code = [(load, 0, 0, 4), (equal, 1, 0, architecture), (leave, 0, 0, deny), (load, 0, 0, 0)]
+    for x86_64, aarch64, condition in _SYSTEM_CALLS.values():
+        number = (x86_64, aarch64)[column]
+        if number is None:
+            continue
+        if condition is None:
+            code += [(equal, 0, 1, number), (leave, 0, 0, allow)]
+        else:
+            argument, bits, value = condition
+            code += [
+                (equal, 0, 5, number),
+                (load, 0, 0, 16 + 8 * argument),
+                (mask, 0, 0, bits),
+                (equal, 0, 1, value),
+                (leave, 0, 0, allow),
+                (leave, 0, 0, deny),
+            ]
+    code.append((leave, 0, 0, deny))
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
+
+
+def _clean_environment() -> dict[str, str]:
+    """An environment without keys or settings; one BLAS thread."""
+    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    threads = ("OMP", "OPENBLAS", "MKL", "VECLIB", "BLIS")
+    return kept | {f"{name}_NUM_THREADS": "1" for name in threads} | {"LC_ALL": "C.UTF-8"}
+
+
+def _interpreter() -> str:
+    """The real interpreter, which needs no virtual environment around it."""
+    return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+
+
+def _packages() -> Path:
+    """The directory that NumPy was imported from."""
+    return Path(np.__path__[0]).resolve().parent
+
+
+def _interpreter_paths() -> list[str]:
+    """All that the interpreter reads."""
+    paths = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/nix/store"]
+    paths += [f"{sys.base_prefix}/lib", sysconfig.get_path("stdlib"), _interpreter()]
+    return list(dict.fromkeys(paths))
+
+
+def _numpy_paths() -> list[str]:
+    return [str(_packages() / name) for name in ("numpy", "numpy.libs")]
+
+
+def _worker_command(sandbox: str) -> list[str]:
+    walls = _bubblewrap() if sandbox == "bubblewrap" else []
+    if walls:
+        walls += ["--remount-ro", "/", "--chdir", "/", "--as-pid-1"]
+    readable = [] if walls else _interpreter_paths() + _numpy_paths()
+    limits = [_system_call_filter().hex(), MEMORY_LIMIT_BYTES, _TEXT_LIMIT]
+    settings = json.dumps([str(_packages()), readable, *limits])
+    return [*walls, _interpreter(), "-I", "-S", "-c", _CHILD_SOURCE, settings]
+
+
+def _bubblewrap() -> list[str]:
+    """bubblewrap: no network, its own processes, a read-only view of interpreter and NumPy."""
+    program = shutil.which("bwrap")
+    if not program:
+        raise GradingError("expected bwrap on PATH, found none: install bubblewrap")
+    command = [program, "--unshare-all", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"]
+    for path in _interpreter_paths():
+        command += ["--ro-bind-try", path, path]
+    project = Path(__file__).resolve().parent
+    if any(project.is_relative_to(path) for path in _interpreter_paths()):
+        command += ["--tmpfs", str(project)]
+    for path in _numpy_paths():
+        command += ["--ro-bind-try", path, path]
+    return [*command, "--dev-bind", "/dev/null", "/dev/null"]
+
+
+def available_sandbox() -> str:
+    """What "auto" means on this machine: "bubblewrap" where it is usable, else "process"."""
+    if _bubblewrap_works is None:
+        _start_worker("auto").close()
+    return "bubblewrap" if _bubblewrap_works else "process"
+
+
+class Execution(NamedTuple):
+    """What `run_sandboxed` returns. exit_code: None if the time limit ended it."""
+
+    output: str
+    exit_code: int | None
+    timed_out: bool
+    sandbox: str
+
+
+def run_sandboxed(
+    code: str,
+    workspace: str | Path,
+    *,
+    time_limit: float = 30.0,
+    output_limit: int = 20_000,
+    sandbox: str = "auto",
+) -> Execution:
+    """Run Python code in `workspace`, as an `execute_code` tool does for a model.
+
+    The code finds NumPy, the standard library and the modules of the workspace, the one place
+    where it can write; no network, no environment, no file of this project. output: standard
+    output and error as text, cut in the middle to output_limit characters. Raises GradingError if
+    it cannot be started. With sandbox "process" there are limits, but no walls: see FAQ.md.
+    """
+    directory = Path(workspace).resolve()
+    if not directory.is_dir():
+        raise GradingError(f"workspace: expected a directory, got {str(workspace)!r}")
+    sandbox = available_sandbox() if sandbox == "auto" else sandbox
+    with tempfile.TemporaryFile() as program:
+        program.write(code.encode("utf-8", "replace"))
+        program.seek(0)
+        try:
+            process = subprocess.Popen(
+                _tool_command(sandbox, str(directory)),
+                stdin=program,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd=directory,
+                env=_clean_environment() | _tool_environment(str(directory)),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise GradingError(f"expected to start {sandbox}, got: {error}") from error
+    with process:
+        try:
+            output, timed_out = _collect(process, output_limit, time.monotonic() + time_limit)
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return Execution(output, None if timed_out else process.returncode, timed_out, sandbox)
+
+
+def _collect(process: subprocess.Popen[bytes], limit: int, deadline: float) -> tuple[str, bool]:
+    """Read the output of a process until it ends or the deadline; keep its head and its tail."""
+    assert process.stdout is not None
+    head, tail, size, half = b"", b"", 0, max(limit // 2, 1)
+    ended = False
+    while (left := deadline - time.monotonic()) > 0:
+        if select.select([process.stdout], [], [], 0 if ended else min(left, 0.05))[0]:
+            if not (piece := os.read(process.stdout.fileno(), 65536)):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(left)
+                break
+            size += len(piece)
+            room = half - len(head)
+            head, tail = head + piece[:room], (tail + piece[room:])[-half:]
+        elif ended:
+            break  # the process is gone, and so is all that it wrote
+        ended = process.poll() is not None
+    cut = size - len(head) - len(tail)
+    middle = f"\n[... {cut} bytes cut ...]\n".encode() if cut else b""
+    return (head + middle + tail).decode("utf-8", "replace"), process.poll() is None
+
+
+def _tool_program() -> None:
+    """Runs `python -` for run_sandboxed; as process 1 of a sandbox, it also ends fork bombs.
+
+    Self-contained, like _child_program.
+    """
+    import os
+    import resource
+    import signal
+    import sys
+    import time
+
+    interpreter, memory_limit = sys.argv[1], int(sys.argv[2])
+    limits = [(resource.RLIMIT_AS, memory_limit), (resource.RLIMIT_FSIZE, 16 << 20)]
+    for which, value in [*limits, (resource.RLIMIT_CORE, 0)]:
+        try:
+            resource.setrlimit(which, (value, value))
+        except (ValueError, OSError):
+            pass  # not every system has every limit
+    if os.getpid() != 1:
+        os.execv(interpreter, [interpreter, "-"])
+    child = os.fork()
+    if child == 0:
+        os.execv(interpreter, [interpreter, "-"])
+    while True:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == child:
+            os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+        if sum(name.isdigit() for name in os.listdir("/proc")) > 64:
+            os.write(2, b"\nMore than 64 processes: stopped.\n")
+            os.kill(-1, signal.SIGKILL)
+        if pid == 0:
+            time.sleep(0.005)
+
+
+def _tool_command(sandbox: str, directory: str) -> list[str]:
+    program = inspect.getsource(_tool_program) + "\n_tool_program()\n"
+    arguments = [_interpreter(), str(MEMORY_LIMIT_BYTES)]
+    command = [_interpreter(), "-I", "-S", "-c", program, *arguments]
+    if sandbox == "process":
+        return command
+    view = ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+    for name in ("python", "python3"):
+        view += ["--symlink", _interpreter(), f"/python/{name}"]
+    view += ["--bind", directory, directory, "--remount-ro", "/", "--chdir", directory]
+    return [*_bubblewrap(), *view, "--as-pid-1", *command]
+
+
+def _tool_environment(directory: str) -> dict[str, str]:
+    return {
+        "HOME": directory,
+        "PATH": f"/python:{Path(sys.executable).parent}",
+        "PYTHONPATH": str(_packages()),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+# --- The command line -----------------------------------------------------------------------------
+
+_MANUAL = """\
+Variance-Stabilized Dropout: a task for language models, and its judge.
+
+Without a command, it shows the task: the starting layer failing, the reference
+passing, and what the two do to a deep network.
+"""
+
+_EXAMPLES = """\
+examples:
+  python variance_dropout_task.py                    the demo
+  python variance_dropout_task.py setup work         make a workspace
+  python variance_dropout_task.py prompt             what the model is told
+  python variance_dropout_task.py grade work         judge work/dropout.py
+  python variance_dropout_task.py grade work --json  the verdict, for programs
+
+exit status: 0 passed (or done), 1 failed, 2 could not be graded or wrong usage
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=_MANUAL, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    setup = commands.add_parser("setup", help="write the starting files into a directory")
+    setup.add_argument("directory", metavar="DIR")
+    grade = commands.add_parser("grade", help="judge the dropout.py in a directory")
+    grade.add_argument("directory", metavar="DIR")
+    grade.add_argument("--json", action="store_true", help="print the verdict as JSON")
+    grade.add_argument(
+        "--time-limit", type=float, default=TIME_LIMIT_S, metavar="S", help="seconds (default: 10)"
+    )
+    grade.add_argument(
+        "--sandbox",
+        choices=("auto", "bubblewrap", "process"),
+        default="auto",
+        help="default: auto, which is bubblewrap where it is usable",
+    )
+    commands.add_parser("prompt", help="print the prompt of the task")
+    options = parser.parse_args(arguments)
+    try:
+        return _run_command(options)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except (GradingError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run_command(options: argparse.Namespace) -> int:
+    if options.command == "setup":
+        directory = setup_task_files(options.directory)
+        print(f"Wrote {directory / SOLUTION_FILE} and {directory / TEST_FILE}.")
+        return 0
+    if options.command == "prompt":
+        print(TASK_PROMPT, end="")
+        return 0
+    if options.command is None:
+        print(_demo(_paint), flush=True)
+        return 0
+    verdict = grade_solution(
+        options.directory, time_limit=options.time_limit, sandbox=options.sandbox
+    )
+    print(json.dumps(verdict, indent=2) if options.json else _render(verdict, _paint), flush=True)
+    return 0 if verdict["passed"] else 1
+
+
+def _paint(text: str, colour: int) -> str:
+    """Text in an ANSI colour, on a terminal and where NO_COLOR is not set."""
+    if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+        return f"\033[{colour}m{text}\033[0m"
+    return text
+
+
+Paint = Callable[[str, int], str]
+_RED, _GREEN, _BOLD = 31, 32, 1
+
+
+def _render(verdict: Verdict, paint: Paint) -> str:
+    """A verdict for a person, in 80 columns."""
+    lines = []
+    for check in verdict["checks"]:
+        mark = paint("PASS", _GREEN) if check["passed"] else paint("FAIL", _RED)
+        name = f"{check['name']:<21}"
+        detail = textwrap.wrap(check["detail"], 50)
+        lines.append(f"  {mark}  {name} {detail[0]}")
+        lines += [" " * 30 + line for line in detail[1:]]
+    result = paint("PASSED", _GREEN) if verdict["passed"] else paint("FAILED", _RED)
+    mode = f" ({verdict['failure_mode']})" if verdict["failure_mode"] else ""
+    how = f"{verdict['sandbox']}, {verdict['duration_s']:.2f} s"
+    return "\n".join([*lines, f"  {result}{mode}, reward {verdict['reward']:.1f} [{how}]"])
+
+
+def _demo(paint: Paint) -> str:
+    """The demo: both layers judged, and what they do to a deep network."""
+    with Grader(workers=1) as grader:
+        buggy, reference = grader.map([BUGGY_IMPLEMENTATION, REFERENCE_IMPLEMENTATION])
+    depth = 30
+    chart = [f"  {'layers':>6}  {'1/keep_prob':<34}1/sqrt(keep_prob)"]
+    curves = [variance_by_depth(s, depth) for s in (BUGGY_IMPLEMENTATION, REFERENCE_IMPLEMENTATION)]
+    for layers in range(0, depth + 1, 5):
+        cells = []
+        for variances, colour in zip(curves, (_RED, _GREEN), strict=True):
+            bar = "#" * (1 + max(0, round(2 * math.log10(variances[layers]))))
+            cells.append((f"{variances[layers]:<9.3g}", paint(bar, colour), " " * (25 - len(bar))))
+        (left, bar, gap), (right, other, _) = cells
+        chart.append(f"  {layers:>6}  {left}{bar}{gap}{right}{other}")
+    return "\n".join(
+        [
+            paint("Variance-Stabilized Dropout", _BOLD),
+            "",
+            "The starting file scales survivors by 1/keep_prob, which keeps the mean:",
+            _render(buggy, paint),
+            "",
+            "The reference scales them by 1/sqrt(keep_prob), which keeps the variance of",
+            "zero-mean activations:",
+            _render(reference, paint),
+            "",
+            f"Why it matters: the variance of activations in a network of {depth} random linear",
+            "layers with dropout at rate 0.5 (one # more: 3.2 times the variance):",
+            *chart,
+            "",
+            "Next: `setup DIR` makes a workspace, `grade DIR` judges it; see --help.",
+        ]
+    )
+
+
+def variance_by_depth(source: str, depth: int, *, rate: float = 0.5, seed: int = 0) -> list[float]:
+    """The variance of activations after 0, 1, ..., `depth` linear layers, each with dropout.
+
+    source: a trusted implementation of the layer, run in this process. The weights are drawn from
+    N(0, 1/width), so that without dropout the variance stays 1; 256 units, a batch of 256.
+    """
+    namespace: dict[str, Any] = {}
+    exec(compile(source, "dropout.py", "exec"), namespace)
+    layer = namespace["VarianceStabilizedDropout"](rate)
+    rng, width = np.random.default_rng(seed), 256
+    state = np.random.get_state()
+    np.random.seed(seed)  # what the two implementations draw their masks from
+    try:
+        x = rng.standard_normal((256, width))
+        variances = [float(np.var(x))]
+        for _ in range(depth):
+            x = layer(x) @ rng.normal(0.0, width**-0.5, (width, width))
+            variances.append(float(np.var(x)))
+    finally:
+        np.random.set_state(state)
+    return variances
+
+
+if __name__ == "__main__":
+    sys.exit(main())
