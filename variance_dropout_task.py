@@ -382,7 +382,7 @@ class Grader:
             raise ValueError(f"sandbox must be auto, bubblewrap or process, got {sandbox!r}")
         if workers is not None and workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers!r}")
-        self.workers = workers or len(os.sched_getaffinity(0)) if _LINUX else os.cpu_count() or 1
+        self.workers = workers or _usable_cores()
         self.time_limit = time_limit
         self.sandbox = sandbox
         self._open()
@@ -397,7 +397,9 @@ class Grader:
     def grade_source(self, source: str | bytes) -> Verdict:
         """Grade the text of a `dropout.py`."""
         started = time.perf_counter()
-        data = source.encode("utf-8", "surrogatepass") if isinstance(source, str) else bytes(source)
+        if not isinstance(source, (str, bytes)):
+            raise TypeError(f"source must be str or bytes, got {type(source).__name__}")
+        data = source.encode("utf-8", "surrogatepass") if isinstance(source, str) else source
         problem = _problem_with_size(data)
         return self._grade(Submission(data, problem, tests_intact=None), started)
 
@@ -473,10 +475,12 @@ class Grader:
                 raise GradingError(f"expected the process to run to its end, but {run.detail}; "
                                    "is the machine out of memory?")
             return run, name
-        except BaseException:
+        except BaseException as error:
             if worker is not None:
                 worker.close()
                 worker = None
+            if isinstance(error, OSError):  # no descriptors, no memory: not the submission's fault
+                raise GradingError(f"expected to run a process, got: {error}") from error
             raise
         finally:
             self._idle.put(worker)
@@ -504,6 +508,10 @@ class Grader:
     def __del__(self) -> None:
         if hasattr(self, "_idle"):
             self.close()
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if _LINUX else os.cpu_count() or 1
 
 
 class Submission(NamedTuple):
@@ -1047,7 +1055,7 @@ class Finding(NamedTuple):
 def check_test_file(evidence: Evidence) -> Finding:
     """`test_dropout.py` is byte for byte what it was."""
     if evidence.submission.tests_intact is False:
-        return Finding(f"{TEST_FILE} was modified: put it back as it was.", "test_file_modified")
+        return Finding(f"{TEST_FILE} is not as it was: put it back.", "test_file_modified")
     return Finding("intact" if evidence.submission.tests_intact else "no workspace, not looked at")
 
 
@@ -1328,12 +1336,12 @@ CHECKS: tuple[tuple[str, Callable[[Evidence], Finding]], ...] = (
 
 def _call_text(step: Step) -> str:
     mode = "eval" if step.phase == "eval" else "training"
-    return f"A call at rate {step.rate:.4g} in {mode}, on {step.x.dtype} of shape {step.x.shape},"
+    return f"A call at rate {step.rate:.4g} in {mode} on {step.x.dtype} of shape {step.x.shape}"
 
 
 def _step_text(step: Step) -> str:
     if step.op == "call":
-        return _call_text(step).rstrip(",")
+        return _call_text(step)
     if step.op == "end":
         return "After all calls"
     if step.op == "mode":
@@ -1417,7 +1425,7 @@ class _Worker:
         return _decode_run(reply, len(sizes), answer, time_limit)
 
     def close(self) -> None:
-        """End the process and everything in its session. In a forked child, only let go of it."""
+        """End the process and everything in its session."""
         self._control.close()
         if self._process.stderr is not None:
             self._process.stderr.close()
@@ -1450,7 +1458,8 @@ _bubblewrap_works: bool | None = None
 def _encode_request(source: bytes, probe: Probe) -> bytes:
     steps = [(step.op, step.layer, step.argument) for step in probe.steps]
     head = json.dumps([probe.seed, len(source), probe.callers, steps]).encode()
-    return struct.pack("=I", len(head)) + head + source + probe.inputs
+    body = b"".join([head, source, probe.inputs])
+    return struct.pack("=II", len(body), len(head)) + body
 
 
 def _send(channel: socket.socket, data: bytes, deadline: float) -> None:
@@ -1581,6 +1590,7 @@ def _child_program() -> None:
         hidden = bool(readable) and hide_files()
         gc.collect()
         gc.freeze()
+        bytearray(16 << 20)  # freed at once: from now on malloc keeps pages for reuse (mallopt(3))
         control.sendall(bytes([filtered + 2 * hidden]))
         while True:
             message, descriptors, _, _ = socket.recv_fds(control, 8, 1)
@@ -1603,16 +1613,15 @@ def _child_program() -> None:
 
     def wait_for(child: int, control: socket.socket, wake: int, deadline: float) -> bytes:
         # Ends with the child, with the time limit, or when the trusted side is gone.
-        timed_out = 0
+        timed_out = False
         while True:
-            pid, status, usage = os.wait4(child, os.WNOHANG)
+            pid, status, usage = os.wait4(child, 0 if timed_out else os.WNOHANG)
             if pid:
                 return struct.pack("=iiq", timed_out, status, usage.ru_maxrss)
             left = deadline - time.monotonic()
             if left <= 0:
-                timed_out = 1
+                timed_out = True
                 os.kill(child, signal.SIGKILL)
-                os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
                 continue
             ready, _, _ = select.select([control.fileno(), wake], [], [], left)
             if control.fileno() in ready:
@@ -1648,11 +1657,13 @@ def _child_program() -> None:
 
     def grade(channel: int, time_limit: float, filtered: bool) -> None:
         with open(channel, "rb", 0, closefd=False) as stream:
-            request = memoryview(stream.read())
-        (size,) = struct.unpack_from("=I", request)
-        seed, source_size, callers, steps = json.loads(bytes(request[4 : 4 + size]))
-        source = bytes(request[4 + size : 4 + size + source_size])
-        inputs = request[4 + size + source_size :]
+            total, size = struct.unpack("=II", stream.read(8))
+            request, read = memoryview(bytearray(total)), 0
+            while count := stream.readinto(request[read:]):
+                read += count
+        seed, source_size, callers, steps = json.loads(bytes(request[:size]))
+        source = bytes(request[size : size + source_size])
+        inputs = request[size + source_size :]
         limit_resources(time_limit, filtered)
         if filtered:
             forbid_system_calls()
@@ -1661,19 +1672,23 @@ def _child_program() -> None:
         write, exit_now, ndarray, zeros = os.write, os._exit, np.ndarray, np.zeros
         dtypes = {"<f4": np.dtype("<f4"), "<f8": np.dtype("<f8")}
         scalars = {"<f4": np.float32, "<f8": np.float64}
+        contiguous: Any = np.ascontiguousarray
         given: list[Any] = []
 
         outbox = bytearray()
 
-        def send(kind: bytes, payload: bytes) -> None:
+        def send(kind: bytes, payload: Any) -> None:
             outbox.extend(kind + len(payload).to_bytes(4, "little"))
-            outbox.extend(payload)
-            if len(outbox) > 1 << 17:
-                flush()
+            if len(payload) < 1 << 15:
+                outbox.extend(payload)
+            else:
+                flush(payload)
 
-        def flush() -> None:
-            while outbox:
-                del outbox[: write(channel, outbox)]
+        def flush(more: Any = b"") -> None:
+            for data in (memoryview(bytes(outbox)), memoryview(more)):
+                while data:
+                    data = data[write(channel, data) :]
+            outbox.clear()
 
         def send_text(kind: bytes, text: str) -> None:
             send(kind, text.encode("utf-8", "replace")[:text_limit])
@@ -1717,7 +1732,7 @@ def _child_program() -> None:
         calls = [caller(*names) for names in callers]
         layers: dict[int, Any] = {}
 
-        def run(op: str, index: int, argument: Any) -> tuple[bytes, bytes]:
+        def run(op: str, index: int, argument: Any) -> tuple[bytes, Any]:
             if op == "bad":
                 try:
                     layer_class(argument)
@@ -1725,8 +1740,8 @@ def _child_program() -> None:
                     return b"A", (zeros(1) + 1.0).tobytes()
                 return b"A", zeros(1).tobytes()
             if op == "end":
-                intact = all(x.tobytes() == before for x, before in given)
-                return (b"A", b"") if intact else (b"V", b"x was modified after the call")
+                late = any(modified(*one) for one in given)
+                return (b"V", b"x was modified after the call") if late else (b"A", b"")
             if op == "new":
                 kind = type(argument)
                 layers[index] = layer_class(*argument) if kind is list else layer_class(**argument)
@@ -1745,14 +1760,14 @@ def _child_program() -> None:
         def call(
             layer: Any, dtype: str, axes: Any, start: int, stop: int, offset: int, strides: Any,
             own: bool, who: int,
-        ) -> tuple[bytes, bytes]:
-            shape = tuple(axes)
-            x = ndarray(shape, dtype, bytearray(inputs[start:stop]), offset, strides)
+        ) -> tuple[bytes, Any]:
+            shape, before = tuple(axes), inputs[start:stop]
+            memory = bytearray(before)
+            x = ndarray(shape, dtype, memory, offset, strides)
             x = x.copy() if own else x
-            before = x.tobytes()
-            given.append((x, before))
+            given.append((x, None if own else memory, shape, before))
             y: Any = calls[who](layer, x)
-            if x.tobytes() != before or x.shape != shape:
+            if modified(*given[-1]):
                 return b"V", b"x was modified"
             kind: Any = type(y)
             if kind is not ndarray and not (shape == () and kind is scalars[dtype]):
@@ -1760,7 +1775,13 @@ def _child_program() -> None:
             if y.shape != shape or y.dtype != dtypes[dtype]:
                 wanted = f"expected {dtypes[dtype]} of shape {shape}"
                 return b"V", f"{wanted}, got {y.dtype} of shape {y.shape}".encode()
-            return b"A", y.tobytes()
+            if y.nbytes < 1 << 15:
+                return b"A", y.tobytes()
+            return b"A", memoryview(contiguous(y)).cast("B")  # no copy of a large result
+
+        def modified(x: Any, memory: Any, shape: Any, before: Any) -> bool:
+            now = x.tobytes() if memory is None else memory
+            return bool(now != before[: len(now)] or x.shape != shape)
 
         for step in steps:
             try:
@@ -2008,7 +2029,7 @@ def run_sandboxed(
         program.seek(0)
         try:
             process = subprocess.Popen(
-                _tool_command(sandbox, str(directory)),
+                _tool_command(sandbox, str(directory), time_limit),
                 stdin=program,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -2060,15 +2081,17 @@ def _tool_program() -> None:
     import sys
     import time
 
-    interpreter, memory_limit = sys.argv[1], int(sys.argv[2])
+    interpreter, memory_limit, seconds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     limits = [(resource.RLIMIT_AS, memory_limit), (resource.RLIMIT_FSIZE, 16 << 20)]
     for which, value in [*limits, (resource.RLIMIT_CORE, 0)]:
         try:
             resource.setrlimit(which, (value, value))
         except (ValueError, OSError):
             pass  # not every system has every limit
+    signal.alarm(seconds)  # should the trusted side be killed, this still ends
     if os.getpid() != 1:
         os.execv(interpreter, [interpreter, "-"])
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(1))  # process 1 has no default action
     child = os.fork()
     if child == 0:
         os.execv(interpreter, [interpreter, "-"])
@@ -2083,13 +2106,13 @@ def _tool_program() -> None:
             time.sleep(0.005)
 
 
-def _tool_command(sandbox: str, directory: str) -> list[str]:
+def _tool_command(sandbox: str, directory: str, time_limit: float) -> list[str]:
     program = inspect.getsource(_tool_program) + "\n_tool_program()\n"
-    arguments = [_interpreter(), str(MEMORY_LIMIT_BYTES)]
+    arguments = [_interpreter(), str(MEMORY_LIMIT_BYTES), str(int(time_limit + _GRACE_S))]
     command = [_interpreter(), "-I", "-S", "-c", program, *arguments]
     if sandbox == "process":
         return command
-    view = ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+    view = ["--die-with-parent", "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
     for name in ("python", "python3"):
         view += ["--symlink", _interpreter(), f"/python/{name}"]
     view += ["--bind", directory, directory, "--remount-ro", "/", "--chdir", directory]

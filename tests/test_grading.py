@@ -333,15 +333,21 @@ print(state() == before or (before, state()))
     assert (done.stdout.strip(), done.stderr) == ("True", "")
 
 
-def test_a_killed_parent_leaves_no_process(tmp_path: Path, sandbox: str) -> None:
-    """The worker ends what it runs when the trusted side is gone."""
-    program = f"""
-import variance_dropout_task as task
-task.grade_source("while True: pass", time_limit=60, sandbox={sandbox!r})
-"""
-    marker = f"VDT_TEST_{os.getpid()}_{sandbox}"
+LOOPS = {
+    "grade": "grade_source('while True: pass', time_limit=60, sandbox=SANDBOX)",
+    "tool": "run_sandboxed('while True: pass', '.', time_limit=2, sandbox=SANDBOX)",
+}
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_a_killed_parent_leaves_no_process(kind: str, tmp_path: Path, sandbox: str) -> None:
+    """What is run ends when the trusted side is gone, a plain tool soon after its time limit."""
+    call = LOOPS[kind].replace("SANDBOX", repr(sandbox))
+    program = f"import variance_dropout_task as task\ntask.{call}\n"
+    marker = f"VDT_TEST_{os.getpid()}_{sandbox}_{kind}"
     parent = subprocess.Popen(
         [sys.executable, "-c", program],
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT), "LD_LIBRARY_PATH": f"/nowhere/{marker}"},
     )
 
@@ -363,7 +369,7 @@ task.grade_source("while True: pass", time_limit=60, sandbox={sandbox!r})
             time.sleep(0.1)
         return False
 
-    assert wait_until(lambda: len(alive()) >= 3)  # the parent, a worker, a submission
+    assert wait_until(lambda: len(alive()) >= 2)  # the parent, and what it started
     parent.kill()
     parent.wait()
     assert wait_until(lambda: not alive()), alive()
@@ -461,3 +467,28 @@ print(task.grade_source(task.REFERENCE_IMPLEMENTATION)["passed"])
         pytest.skip("other users cannot run this interpreter")
     done = subprocess.run([*probe, program], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "True", done.stderr
+
+
+@pytest.mark.parametrize("source", [5, None, ["x"]])
+def test_a_source_is_text_or_bytes(source: Any) -> None:
+    """Anything else is the caller's mistake, named."""
+    with pytest.raises(TypeError, match="source must be str or bytes"):
+        task.grade_source(source)
+
+
+def test_no_descriptors_left_is_not_graded() -> None:
+    """A machine that gives no more descriptors gives no reward of 0."""
+    program = """
+import os, resource, variance_dropout_task as task
+count = len(os.listdir("/proc/self/fd"))
+resource.setrlimit(resource.RLIMIT_NOFILE, (count + 1, 4096))
+try:
+    print(task.grade_source(task.REFERENCE_IMPLEMENTATION, sandbox="process")["reward"])
+except task.GradingError as error:
+    print("not graded:", error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.stdout.startswith("not graded:"), done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""README and FAQ cannot lie: their snippets run, their commands exist, their links lead somewhere."""
+"""README and FAQ cannot lie: snippets run, commands exist, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import variance_dropout_task as task
 from conftest import ROOT
+
+import variance_dropout_task as task
 
 README = (ROOT / "README.md").read_text()
 FAQ = (ROOT / "FAQ.md").read_text()

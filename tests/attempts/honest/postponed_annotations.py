@@ -2,7 +2,7 @@
 # expect: pass
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
 from typing import ClassVar, get_type_hints
 
 import numpy as np
@@ -13,11 +13,10 @@ import numpy.typing as npt
 class VarianceStabilizedDropout:
     dropout_rate: float = 0.5
     training: bool = True
-    checked: InitVar[bool] = True
     EXPONENT: ClassVar[float] = -0.5
 
-    def __post_init__(self, checked: bool) -> None:
-        if checked and not 0 <= self.dropout_rate < 1:
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout_rate < 1:
             raise ValueError(f"dropout_rate must be in [0, 1), got {self.dropout_rate}")
 
     def train(self) -> None:
