@@ -817,11 +817,11 @@ class Run(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A step and what came of it: an array of the form of step.x, or the problem there was."""
+    """A step and what came of it: an array of the form of step.x, or a problem (mode, text)."""
 
     step: Step
     y: np.ndarray[Any, Any] | None
-    problem: str
+    problem: tuple[str, str] | None
 
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -908,10 +908,10 @@ def _problem_with_run(run: Run) -> tuple[str, str] | None:
 
 def _outcome(step: Step, kind: str, payload: bytes) -> Outcome:
     if kind == "A" and len(payload) == step.x.nbytes:
-        return Outcome(step, np.frombuffer(payload, step.x.dtype), "")
+        return Outcome(step, np.frombuffer(payload, step.x.dtype), None)
     text = _printable(payload.decode("utf-8", "replace")) if kind != "A" else "a malformed answer"
-    raised = kind == "X" and step.op == "call"
-    return Outcome(step, None, ("crash:" if raised else "interface:") + text)
+    mode = "crash" if kind == "X" and step.op == "call" else "interface"
+    return Outcome(step, None, (mode, text))
 
 
 def _printable(text: str) -> str:
@@ -1065,16 +1065,16 @@ def check_runs(evidence: Evidence) -> Finding:
         mode, sentence = evidence.problem
         return Finding(sentence, mode)
     for step, _, problem in evidence.outcomes:
-        if problem.startswith("crash:"):
-            return Finding(f"{_call_text(step)} raised {problem[6:]}.", "crash")
+        if problem and problem[0] == "crash":
+            return Finding(f"{_call_text(step)} raised {problem[1]}.", "crash")
     return Finding(f"{len(evidence.outcomes)} steps without an exception")
 
 
 def check_interface(evidence: Evidence) -> Finding:
     """Class, constructor, attributes, methods; type, shape and dtype of results; x unmodified."""
     for step, y, problem in evidence.outcomes:
-        if problem.startswith("interface:"):
-            return Finding(f"{_step_text(step)}: {problem[10:]}.", "interface")
+        if problem and problem[0] == "interface":
+            return Finding(f"{_step_text(step)}: {problem[1]}.", "interface")
         if y is None:
             continue
         if step.op == "bad" and y[0] != 1.0:
@@ -1590,7 +1590,7 @@ def _child_program() -> None:
         hidden = bool(readable) and hide_files()
         gc.collect()
         gc.freeze()
-        bytearray(16 << 20)  # freed at once: from now on malloc keeps pages for reuse (mallopt(3))
+        np.empty(16 << 20, np.uint8)  # freed at once: malloc then keeps freed pages (mallopt(3))
         control.sendall(bytes([filtered + 2 * hidden]))
         while True:
             message, descriptors, _, _ = socket.recv_fds(control, 8, 1)
@@ -1834,75 +1834,36 @@ scope["_child_program"]()
 
 # What a submission may ask of the kernel once NumPy is loaded; all else fails with ENOSYS. So it
 # can start no process, send no signal, open no file for writing, no socket and no other channel,
-# and trace nothing: nothing is left behind for the next submission. name: (x86-64, AArch64,
-# condition); a condition (argument, mask, value) asks for argument & mask == value.
-_SYSTEM_CALLS: dict[str, tuple[int | None, int | None, tuple[int, int, int] | None]] = {
+# and trace nothing: nothing is left behind for the next submission.
+_SYSTEM_CALLS = {  # number on x86-64, number on AArch64; None where there is no such call
     # memory, threads, time, randomness
-    "mmap": (9, 222, None),
-    "mprotect": (10, 226, None),
-    "munmap": (11, 215, None),
-    "mremap": (25, 216, None),
-    "madvise": (28, 233, None),
-    "brk": (12, 214, None),
-    "clone": (56, 220, (0, 0x10000, 0x10000)),  # CLONE_THREAD: threads only
-    "futex": (202, 98, None),
-    "set_robust_list": (273, 99, None),
-    "rseq": (334, 293, None),
-    "sched_yield": (24, 124, None),
-    "sched_getaffinity": (204, 123, None),
-    "gettid": (186, 178, None),
-    "clock_gettime": (228, 113, None),
-    "clock_getres": (229, 114, None),
-    "gettimeofday": (96, 169, None),
-    "time": (201, None, None),
-    "times": (100, 153, None),
-    "nanosleep": (35, 101, None),
-    "clock_nanosleep": (230, 115, None),
-    "getrusage": (98, 165, None),
-    "getrandom": (318, 278, None),
-    # files, for reading: neither O_WRONLY, O_RDWR, O_CREAT nor O_TRUNC
-    "openat": (257, 56, (2, 0o1103, 0)),
-    "read": (0, 63, None),
-    "pread64": (17, 67, None),
-    "write": (1, 64, None),
-    "writev": (20, 66, None),
-    "lseek": (8, 62, None),
-    "close": (3, 57, None),
-    "dup": (32, 23, None),
-    "fstat": (5, 80, None),
-    "stat": (4, None, None),
-    "lstat": (6, None, None),
-    "newfstatat": (262, 79, None),
-    "statx": (332, 291, None),
-    "access": (21, None, None),
-    "faccessat": (269, 48, None),
-    "readlink": (89, None, None),
-    "readlinkat": (267, 78, None),
-    "getdents64": (217, 61, None),
-    "getcwd": (79, 17, None),
-    "ioctl": (16, 29, (1, 0xFFFFFFFF, 0x5401)),  # TCGETS, as isatty() asks
-    "fcntl": (72, 25, (1, 0xFFFFFFFC, 0)),  # the descriptor's flags; no F_SETOWN, which signals
-    "poll": (7, None, None),
-    "ppoll": (271, 73, None),
-    "select": (23, None, None),
-    "pselect6": (270, 72, None),
+    "mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215), "mremap": (25, 216),
+    "madvise": (28, 233), "brk": (12, 214), "clone": (56, 220), "futex": (202, 98),
+    "set_robust_list": (273, 99), "rseq": (334, 293), "sched_yield": (24, 124),
+    "sched_getaffinity": (204, 123), "gettid": (186, 178), "clock_gettime": (228, 113),
+    "clock_getres": (229, 114), "gettimeofday": (96, 169), "time": (201, None), "times": (100, 153),
+    "nanosleep": (35, 101), "clock_nanosleep": (230, 115), "getrusage": (98, 165),
+    "getrandom": (318, 278),
+    # files, for reading
+    "openat": (257, 56), "read": (0, 63), "pread64": (17, 67), "write": (1, 64), "writev": (20, 66),
+    "lseek": (8, 62), "close": (3, 57), "dup": (32, 23), "fstat": (5, 80), "stat": (4, None),
+    "lstat": (6, None), "newfstatat": (262, 79), "statx": (332, 291), "access": (21, None),
+    "faccessat": (269, 48), "readlink": (89, None), "readlinkat": (267, 78),
+    "getdents64": (217, 61), "getcwd": (79, 17), "ioctl": (16, 29), "fcntl": (72, 25),
+    "poll": (7, None), "ppoll": (271, 73), "select": (23, None), "pselect6": (270, 72),
     # the process itself
-    "rt_sigaction": (13, 134, None),
-    "rt_sigprocmask": (14, 135, None),
-    "rt_sigreturn": (15, 139, None),
-    "sigaltstack": (131, 132, None),
-    "restart_syscall": (219, 128, None),
-    "getpid": (39, 172, None),
-    "getppid": (110, 173, None),
-    "getuid": (102, 174, None),
-    "geteuid": (107, 175, None),
-    "getgid": (104, 176, None),
-    "getegid": (108, 177, None),
-    "uname": (63, 160, None),
-    "sysinfo": (99, 179, None),
-    "prlimit64": (302, 261, (0, 0xFFFFFFFF, 0)),  # its own limits only
-    "exit": (60, 93, None),
-    "exit_group": (231, 94, None),
+    "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139),
+    "sigaltstack": (131, 132), "restart_syscall": (219, 128), "getpid": (39, 172),
+    "getppid": (110, 173), "getuid": (102, 174), "geteuid": (107, 175), "getgid": (104, 176),
+    "getegid": (108, 177), "uname": (63, 160), "sysinfo": (99, 179), "prlimit64": (302, 261),
+    "exit": (60, 93), "exit_group": (231, 94),
+}
+_CONDITIONS = {  # argument & mask == value, as (argument, mask, value)
+    "clone": (0, 0x10000, 0x10000),  # CLONE_THREAD: threads only
+    "openat": (2, 0o1103, 0),  # for reading: neither O_WRONLY, O_RDWR, O_CREAT nor O_TRUNC
+    "ioctl": (1, 0xFFFFFFFF, 0x5401),  # TCGETS, as isatty() asks
+    "fcntl": (1, 0xFFFFFFFC, 0),  # the descriptor's flags; not F_SETOWN, which sends signals
+    "prlimit64": (0, 0xFFFFFFFF, 0),  # its own limits only
 }
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
@@ -1915,14 +1876,14 @@ def _system_call_filter() -> bytes:
     load, equal, mask, leave = 0x20, 0x15, 0x54, 0x06  # BPF_LD, JMP|JEQ, ALU|AND, RET
     allow, deny = 0x7FFF0000, 0x00050000 | 38  # ERRNO(ENOSYS): libraries then try another way
     code = [(load, 0, 0, 4), (equal, 1, 0, architecture), (leave, 0, 0, deny), (load, 0, 0, 0)]
-    for x86_64, aarch64, condition in _SYSTEM_CALLS.values():
-        number = (x86_64, aarch64)[column]
+    for name, numbers in _SYSTEM_CALLS.items():
+        number = numbers[column]
         if number is None:
             continue
-        if condition is None:
+        if name not in _CONDITIONS:
             code += [(equal, 0, 1, number), (leave, 0, 0, allow)]
         else:
-            argument, bits, value = condition
+            argument, bits, value = _CONDITIONS[name]
             code += [
                 (equal, 0, 5, number),
                 (load, 0, 0, 16 + 8 * argument),
@@ -2193,12 +2154,12 @@ def _run_command(options: argparse.Namespace) -> int:
         print(TASK_PROMPT, end="")
         return 0
     if options.command is None:
-        print(_demo(_paint), flush=True)
+        print(_demo(), flush=True)
         return 0
     verdict = grade_solution(
         options.directory, time_limit=options.time_limit, sandbox=options.sandbox
     )
-    print(json.dumps(verdict, indent=2) if options.json else _render(verdict, _paint), flush=True)
+    print(json.dumps(verdict, indent=2) if options.json else _render(verdict), flush=True)
     return 0 if verdict["passed"] else 1
 
 
@@ -2209,26 +2170,25 @@ def _paint(text: str, colour: int) -> str:
     return text
 
 
-Paint = Callable[[str, int], str]
 _RED, _GREEN, _BOLD = 31, 32, 1
 
 
-def _render(verdict: Verdict, paint: Paint) -> str:
+def _render(verdict: Verdict) -> str:
     """A verdict for a person, in 80 columns."""
     lines = []
     for check in verdict["checks"]:
-        mark = paint("PASS", _GREEN) if check["passed"] else paint("FAIL", _RED)
+        mark = _paint("PASS", _GREEN) if check["passed"] else _paint("FAIL", _RED)
         name = f"{check['name']:<21}"
         detail = textwrap.wrap(check["detail"], 50)
         lines.append(f"  {mark}  {name} {detail[0]}")
         lines += [" " * 30 + line for line in detail[1:]]
-    result = paint("PASSED", _GREEN) if verdict["passed"] else paint("FAILED", _RED)
+    result = _paint("PASSED", _GREEN) if verdict["passed"] else _paint("FAILED", _RED)
     mode = f" ({verdict['failure_mode']})" if verdict["failure_mode"] else ""
     how = f"{verdict['sandbox']}, {verdict['duration_s']:.2f} s"
     return "\n".join([*lines, f"  {result}{mode}, reward {verdict['reward']:.1f} [{how}]"])
 
 
-def _demo(paint: Paint) -> str:
+def _demo() -> str:
     """The demo: both layers judged, and what they do to a deep network."""
     with Grader(workers=1) as grader:
         buggy, reference = grader.map([BUGGY_IMPLEMENTATION, REFERENCE_IMPLEMENTATION])
@@ -2239,19 +2199,19 @@ def _demo(paint: Paint) -> str:
         cells = []
         for variances, colour in zip(curves, (_RED, _GREEN), strict=True):
             bar = "#" * (1 + max(0, round(2 * math.log10(variances[layers]))))
-            cells.append((f"{variances[layers]:<9.3g}", paint(bar, colour), " " * (25 - len(bar))))
+            cells.append((f"{variances[layers]:<9.3g}", _paint(bar, colour), " " * (25 - len(bar))))
         (left, bar, gap), (right, other, _) = cells
         chart.append(f"  {layers:>6}  {left}{bar}{gap}{right}{other}")
     return "\n".join(
         [
-            paint("Variance-Stabilized Dropout", _BOLD),
+            _paint("Variance-Stabilized Dropout", _BOLD),
             "",
             "The starting file scales survivors by 1/keep_prob, which keeps the mean:",
-            _render(buggy, paint),
+            _render(buggy),
             "",
             "The reference scales them by 1/sqrt(keep_prob), which keeps the variance of",
             "zero-mean activations:",
-            _render(reference, paint),
+            _render(reference),
             "",
             f"Why it matters: the variance of activations in a network of {depth} random linear",
             "layers with dropout at rate 0.5 (one # more: 3.2 times the variance):",

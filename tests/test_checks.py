@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import struct
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -43,6 +44,21 @@ class Layer:
         return np.asarray(x * self.mask(x.shape) * self.factor()).astype(x.dtype)
 
 
+def answer(
+    step: task.Step, layers: dict[int, Layer], make: Callable[..., Layer], rng: np.random.Generator
+) -> np.ndarray[Any, Any]:
+    """What the child would answer to a step."""
+    if step.op == "new":
+        layers[step.layer] = make(step.rate, rng)
+    if step.op == "mode":
+        layers[step.layer].training = step.argument == "train"
+    if step.op in ("new", "mode"):
+        return np.array([step.rate, layers[step.layer].training], dtype=float)
+    if step.op == "call":
+        return layers[step.layer](step.x)
+    return np.ones(step.x.size)
+
+
 def evidence(make: Callable[..., Layer], number: int) -> task.Evidence:
     """What grading would gather of a layer, for the probe of one digest."""
     probe = task.draw_probe(hashlib.sha256(str(number).encode()).digest())
@@ -50,18 +66,7 @@ def evidence(make: Callable[..., Layer], number: int) -> task.Evidence:
     layers: dict[int, Layer] = {}
     frames = [("A", b"\x01"), ("A", b"")]
     for step in probe.steps:
-        answer = step.x
-        if step.op == "new":
-            layers[step.layer] = make(step.rate, rng)
-        if step.op == "mode":
-            layers[step.layer].training = step.argument == "train"
-        if step.op in ("new", "mode"):
-            answer = np.array([step.rate, layers[step.layer].training], dtype=float)
-        elif step.op == "bad":
-            answer = np.ones(1)
-        elif step.op == "call":
-            answer = layers[step.layer](step.x)
-        frames.append(("A", answer.tobytes()))
+        frames.append(("A", answer(step, layers, make, rng).tobytes()))
     submission = task.Submission(b"", None, None)
     return task.gather_evidence(submission, probe, task.Run(frames, "done", ""))
 
@@ -306,3 +311,37 @@ def test_variance_by_depth_is_what_theory_says() -> None:
     assert buggy[30] == pytest.approx(2**30, rel=0.3)
     assert reference[30] == pytest.approx(1, rel=0.3)
     assert buggy[:1] == reference[:1]
+
+
+def reply_of(frames: list[tuple[str, bytes]]) -> bytes:
+    pieces = [kind.encode() + len(data).to_bytes(4, "little") + data for kind, data in frames]
+    return b"".join(pieces)
+
+
+def judge(reply: bytes, probe: task.Probe) -> bool:
+    """The way of a reply to a verdict."""
+    status = struct.pack("=iiq", 0, 0, 1000)
+    run = task._decode_run(reply, len(probe.steps) + 2, status, 10.0)
+    gathered = task.gather_evidence(task.Submission(b"", None, None), probe, run)
+    return task._verdict(gathered, "process", "", 0.0)["passed"]
+
+
+def test_no_garbled_reply_passes_or_raises() -> None:
+    """Cut, garbled, swollen and invented replies give failed verdicts, never an exception."""
+    probe = task.draw_probe(hashlib.sha256(b"0").digest())
+    rng = np.random.default_rng(0)
+    layers: dict[int, Layer] = {}
+    frames = [("A", b"\x01"), ("A", b"")]
+    for step in probe.steps:
+        frames.append(("A", answer(step, layers, Layer, rng).tobytes()))
+    right = reply_of(frames)
+    assert judge(right, probe)
+    garbled = [right[:-1], right + b"\0", b"", b"A", b"A\xff\xff\xff\xff", right[:20] * 1000]
+    garbled += [right[: rng.integers(len(right))] for _ in range(20)]
+    garbled += [reply_of(frames[:k]) for k in range(4)]
+    for kind, data in (("X", b"\xff\x1b[31m"), ("V", b""), ("Q", b""), ("A", b"x")):
+        garbled += [reply_of([*frames[:k], (kind, data), *frames[k + 1 :]]) for k in (0, 2, 90)]
+    for k, (_, data) in enumerate(frames[2:], 2):
+        if 0 < len(data) <= 24:  # bytes of 255 are nan in both dtypes
+            garbled.append(reply_of([*frames[:k], ("A", b"\xff" * len(data)), *frames[k + 1 :]]))
+    assert [len(reply) for reply in garbled if reply != right and judge(reply, probe)] == []
