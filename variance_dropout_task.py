@@ -27,8 +27,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import hashlib
 import inspect
+import io
 import itertools
 import json
 import math
@@ -95,7 +97,7 @@ The contract, all of which is graded:
    which is True at first. Methods: train() and eval(), which switch training on and off.
 2. layer(x) takes a float32 or float64 ndarray of any shape, empty and 0-d ones included, and
    returns a plain ndarray of the same shape and dtype (for a 0-d input, a NumPy scalar of that
-   dtype is as good). It never modifies x.
+   dtype is as good). It never modifies x, nor an array that it returned before.
 3. In training, each unit is set to exactly 0 independently with probability dropout_rate. Every
    call of every layer draws a fresh mask: no two calls, and no two layers, share one.
 4. In training, every unit that survives is multiplied by one positive factor, which depends on
@@ -277,8 +279,10 @@ def setup_task_files(workspace: str | Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in ((SOLUTION_FILE, BUGGY_IMPLEMENTATION), (TEST_FILE, TEST_SCRIPT)):
         # Written aside and renamed: a link that an earlier attempt left is replaced, not followed.
-        scratch = directory / f".{name}.{os.getpid()}"
-        scratch.write_bytes(text.encode())
+        descriptor, scratch = tempfile.mkstemp(dir=directory)
+        with open(descriptor, "wb") as file:
+            file.write(text.encode())
+            os.fchmod(descriptor, 0o644)
         os.replace(scratch, directory / name)
     return directory
 
@@ -376,10 +380,7 @@ class Grader:
         time_limit: float = TIME_LIMIT_S,
         sandbox: str = "auto",
     ) -> None:
-        if not (math.isfinite(time_limit) and time_limit > 0):
-            raise ValueError(f"time_limit must be a positive number of seconds, got {time_limit!r}")
-        if sandbox not in ("auto", "bubblewrap", "process"):
-            raise ValueError(f"sandbox must be auto, bubblewrap or process, got {sandbox!r}")
+        _check_arguments(time_limit, sandbox)
         if workers is not None and workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers!r}")
         self.workers = workers or _usable_cores()
@@ -406,12 +407,7 @@ class Grader:
     def grade_solution(self, workspace: str | Path) -> Verdict:
         """Grade `dropout.py` in `workspace`, and that `test_dropout.py` there is as it was."""
         started = time.perf_counter()
-        directory = Path(workspace)
-        if not directory.is_dir():
-            raise GradingError(
-                f"workspace: expected a directory, got {str(workspace)!r}; "
-                "make one with setup_task_files(workspace)"
-            )
+        directory = _workspace(workspace)
         submission = _read_submission(directory)
         # Looked at before and after: without a sandbox the code could put the file back meanwhile.
         return self._grade(submission, started, lambda: _tests_intact(directory))
@@ -455,8 +451,8 @@ class Grader:
     def _run(self, source: bytes, probe: Probe) -> tuple[Run, str]:
         """Run a submission in a free worker, and again in a fresh one if that one was ended.
 
-        Where the system-call filter works, no submission can end its worker or itself by a signal:
-        if it comes to that twice, the machine did it, and there is no verdict.
+        Where the system-call filter works, no submission can send a signal or set a limit: if a
+        process is killed twice, the machine did it, and there is no verdict.
         """
         if self._owner != os.getpid():
             self._open()  # after fork: the workers belong to the other process
@@ -510,6 +506,27 @@ class Grader:
             self.close()
 
 
+def _check_arguments(time_limit: float, sandbox: str) -> None:
+    if not 0 < time_limit <= 86_400:
+        raise ValueError(f"time_limit must be a positive number of seconds, got {time_limit!r}")
+    if sandbox not in ("auto", "bubblewrap", "process"):
+        raise ValueError(f"sandbox must be auto, bubblewrap or process, got {sandbox!r}")
+
+
+def _workspace(path: str | Path) -> Path:
+    """The directory; raises GradingError if there is none."""
+    try:
+        if Path(path).is_dir():
+            return Path(path)
+        reason = ""
+    except OSError as error:
+        reason = f" ({error.strerror})"
+    raise GradingError(
+        f"workspace: expected a directory, got {str(path)[:200]!r}{reason}; "
+        "make one with setup_task_files(workspace)"
+    )
+
+
 def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if _LINUX else os.cpu_count() or 1
 
@@ -540,6 +557,8 @@ def _read_regular_file(path: Path, limit: int) -> bytes:
     except FileNotFoundError:
         raise ValueError("is missing") from None
     except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EACCES):
+            raise GradingError(f"{path}: expected to open it, got: {error}") from error
         raise ValueError(f"cannot be opened as a regular file ({error.strerror})") from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -605,7 +624,7 @@ def _verdict(evidence: Evidence, sandbox: str, sha256: str, duration_s: float) -
 
 GRADED_RATES = (0.3, 0.5, 0.7)
 # Rates outside the contract, which the constructor has to refuse; others are drawn.
-BAD_RATES = (-0.1, -math.inf, 1.0, 1.5, math.inf, math.nan)
+BAD_RATES = (-0.1, -math.inf, 1.0, 1.5, math.inf, math.nan, -1, 1, 2)
 
 # Units at a graded rate p: at least DROP_RATE_UNITS * 4p(1-p). At 0.5 the drop rate may then be off
 # by 1.6 points, and one that is off by 3 points is more than 6 standard deviations from passing.
@@ -621,9 +640,9 @@ class Step(NamedTuple):
     """One step of a probe: what the child is asked to do, and what it is for.
 
     op: "new" (argument: [rate] or {"dropout_rate": rate}), "bad" (a rate to be refused), "mode"
-    ("train" or "eval"), "call" ([dtype, shape, first byte, last byte, offset, strides, whether x
-    owns its memory, caller]) or "end". phase: "train", "retrain" (after eval and train), "eval" or
-    "zero".
+    ("train" or "eval"), "call" ([dtype, shape, first byte, last byte, offset, strides, memory,
+    caller]) or "end". memory: "" for a view, "r" for a read-only one, else the dtype of a copy with
+    memory of its own. phase: "train", "retrain" (after train()), "eval" or "zero".
     """
 
     op: str
@@ -666,60 +685,82 @@ def draw_probe(digest: bytes) -> Probe:
     inputs = _draw_inputs(digest)
     drawn = (rng.uniform(0.05, 0.2), rng.uniform(0.8, 0.95))
     spots = [rng.uniform(0.02, 0.98) for _ in range(10)]
-    spots += [10 ** -rng.uniform(2, 4), 1 - 10 ** -rng.uniform(1.3, 2)]
+    spots += [10 ** -rng.uniform(2, 4), 1 - 10 ** -rng.uniform(1.3, 2.7)]
 
-    scripts: list[list[Step]] = []
+    scripts: list[list[list[Step]]] = []
+    layers = itertools.count()
 
-    def script(rate: float, phase: str, *steps: Any, how: Any = None) -> None:
-        """Add a layer and what is done with it, in order: mode names and call sizes or shapes."""
-        layer, rows = len(scripts), []
-        how = rng.choice(([rate], {"dropout_rate": rate})) if how is None else how
-        rows.append(Step("new", layer, rate, phase, how, _STATE))
-        for step in steps:
+    def script(
+        rate: float, phase: str, *steps: Any, how: Any = None, at_once: bool = False
+    ) -> None:
+        """Add a layer and what is done with it, in order: mode names, calls, sizes or shapes.
+
+        "other" goes on with a second layer, or back to the first. The steps of scripts are
+        interleaved, except of one that is to be done at once.
+        """
+        rows: list[Step] = []
+        known: list[tuple[int, str]] = []
+        for step in ("other", *steps):
+            if step == "other":
+                if len(known) < 2:
+                    known.append((next(layers), phase))
+                    made = rng.choice(([rate], {"dropout_rate": rate})) if how is None else how
+                    rows.append(Step("new", known[-1][0], rate, phase, made, _STATE))
+                    known.insert(0, known.pop())
+                else:
+                    known.reverse()
+                continue
+            layer, now = known[0]
             if isinstance(step, str):
-                rows.append(Step("mode", layer, rate, phase, step, _STATE))
-                phase = "eval" if step == "eval" else "retrain" if rate else "zero"
+                rows.append(Step("mode", layer, rate, now, step, _STATE))
+                known[0] = layer, "eval" if step == "eval" else "retrain" if rate else "zero"
             else:
-                rows.append(_draw_call(rng, layer, rate, phase, step))
-        scripts.append(rows)
+                rows.append(_draw_call(rng, layer, rate, now, step))
+        scripts.append([rows] if at_once else [[row] for row in rows])
 
     largest = rng.choice(GRADED_RATES)
     for rate in (*GRADED_RATES, *drawn):
-        # Two layers start with calls of one shape on the same data: masks that are cached,
-        # seeded by the data or seeded in the constructor come twice. So do those of small calls.
-        middle = [_draw_shape(rng, 1.12 * MASK_UNITS, at_least=MASK_UNITS) for _ in range(4)]
-        twin = _draw_call(rng, 0, rate, "train", _draw_shape(rng, 2.5 * MASK_UNITS))
-        rest: list[Any] = [twin, *middle[:3], (), (1,), (0,), (rng.randint(1, 9), 0, 2)]
-        pairs = 10 if rate == 0.7 else 3
+        # Calls of one shape on the same data, of one layer and of two, one after the other and
+        # long after: masks that are cached, or seeded by the data, in the constructor or in
+        # train(), come twice. So do those of small calls.
+        shapes = [_draw_shape(rng, 1.12 * MASK_UNITS, at_least=MASK_UNITS) for _ in range(4)]
+        twin = _draw_call(rng, 0, rate, "train", _draw_shape(rng, 1.8 * MASK_UNITS, MASK_UNITS))
+        rest: list[Any] = [twin, twin, *shapes[:3], (), (1,), (0,), (rng.randint(1, 9), 0, 2)]
+        pairs = 13 if rate == 0.7 else 3
         for pair in range(pairs):
             rest += [_draw_shape(rng, 8 * 40 ** ((pair + rng.random()) / pairs))] * 2
         if rate == 0.7:  # one layer is called often: on single units, so that it costs little
             rest += [(1,), (), (1, 1)] * 12
         if rate in GRADED_RATES:
-            units = DROP_RATE_UNITS * 4 * rate * (1 - rate) - 12 * MASK_UNITS
+            units = DROP_RATE_UNITS * 4 * rate * (1 - rate) - 14 * MASK_UNITS
             rows = rng.randint(10, 14)
             rest.append((rows, int(max(units, 110_000 * (rate == largest)) / rows)))
         rng.shuffle(rest)
-        script(rate, "train", twin, twin, *rest)
-        script(rate, "train", twin, middle[3])
+        script(rate, "train", twin, *rest)
+        again = _draw_call(rng, 0, rate, "train", shapes[3])
+        double = _draw_call(rng, 0, rate, "eval", _draw_shape(rng, 900), rng.randrange(8, 12))
+        evaluation = [double, _draw_shape(rng, 60), (), (2, 0)]
+        script(
+            rate, "train", "train", again, again, "other", again,
+            "other", "eval", "eval", *evaluation, "train", "train", again,
+            "other", "eval", _draw_shape(rng, 200), "train", again,
+            "other", "eval", _draw_shape(rng, 30), at_once=True,
+        )
     for kind, rate in enumerate(spots):  # each distribution, in each dtype, in training
         first = _draw_call(rng, 0, rate, "train", _draw_shape(rng, 900), kind)
         script(rate, "train", first, _draw_shape(rng, 40))
-    for rate in (*GRADED_RATES, *drawn, 0.0):
-        first = _draw_call(rng, 0, rate, "eval", _draw_shape(rng, 900), rng.randrange(8, 12))
-        again = _draw_shape(rng, 1600)
-        script(rate, "train", "eval", first, _draw_shape(rng, 60), (), (2, 0), "train", again)
     first = _draw_call(rng, 0, 0.0, "zero", _draw_shape(rng, 300), rng.randrange(8, 12))
-    script(0.0, "zero", first, _draw_shape(rng, 3000), _draw_shape(rng, 7), ())
+    script(0.0, "zero", first, _draw_shape(rng, 3000), _draw_shape(rng, 7), (), how=[0])
+    script(0.0, "zero", "eval", _draw_shape(rng, 300), "train", _draw_shape(rng, 300))
     script(0.5, "train", how={})
     near = [10 ** rng.uniform(-6, 2) for _ in range(4)]
     bad = (*BAD_RATES, -near[0], -near[1], 1 + near[2], 1 + near[3])
-    scripts += [[Step("bad", 0, rate, "", rate, _REFUSED)] for rate in bad]
+    scripts += [[[Step("bad", 0, rate, "", rate, _REFUSED)]] for rate in bad]
 
-    order = [index for index, rows in enumerate(scripts) for _ in rows]
+    order = [index for index, chunks in enumerate(scripts) for _ in chunks]
     rng.shuffle(order)
-    iterators = [iter(rows) for rows in scripts]
-    steps = [_with_input(next(iterators[index]), inputs) for index in order]
+    iterators = [iter(chunks) for chunks in scripts]
+    steps = [_with_input(step, inputs) for index in order for step in next(iterators[index])]
     steps.append(Step("end", 0, 0.0, "", None, _DONE))
     return Probe(rng.getrandbits(63), inputs, rng.sample(_CALLERS, 4), steps)
 
@@ -727,8 +768,9 @@ def draw_probe(digest: bytes) -> Probe:
 def _with_input(step: Step, inputs: bytes) -> Step:
     if step.op != "call":
         return step
-    dtype, shape, start, _, offset, strides, *_ = step.argument
-    return step._replace(x=np.ndarray(shape, dtype, inputs, start + offset, tuple(strides)))
+    dtype, shape, start, _, offset, strides, memory, _ = step.argument
+    x = np.ndarray(shape, dtype, inputs, start + offset, tuple(strides))
+    return step._replace(x=x if memory in ("", "r") else x.astype(memory, "C"))
 
 
 def _draw_inputs(digest: bytes) -> bytes:
@@ -742,7 +784,7 @@ def _draw_inputs(digest: bytes) -> bytes:
     others = [
         u[0],
         np.sign(u[1]),  # integers
-        u[2] ** 3 * 1e3,  # heavy tails
+        u[2] ** 7 * 1e6,  # heavy tails
         u[3] * 1e-3 + 2.0,  # mean far from zero, hardly any variance
         np.maximum(u[4], 0.0),  # rectified: half of them zero
         np.abs(u[5]),
@@ -777,8 +819,11 @@ def _draw_call(
         return shape._replace(layer=layer, phase=phase)
     size = math.prod(shape)
     kind = rng.randrange(18) if kind is None else kind
-    kind = 12 if size >= MASK_UNITS else kind
+    kind = 12 if size >= MASK_UNITS else min(kind, 12)
     layout = rng.choice(("own memory", "own memory", "C", "F", "reversed", "every other"))
+    memory = "r" if layout == "C" else ""
+    if layout == "own memory" or size > 50_000:
+        memory = "<f8" if 6 <= kind < 12 else rng.choice(("<f4", "<f8")) if kind == 12 else "<f4"
     layout = "one row" if size > _LARGE / 2 else layout  # large arrays cost no input
     step = 2 if layout == "every other" else 1
     span = step * max(size if layout != "one row" else shape[-1], 1)
@@ -798,7 +843,7 @@ def _draw_call(
     if layout == "one row":
         strides[0] = 0
     window = [start, start + span * itemsize, offset, strides]
-    argument = [dtype, shape, *window, layout == "own memory", rng.randrange(4)]
+    argument = [dtype, shape, *window, memory, rng.randrange(4)]
     return Step("call", layer, rate, phase, argument, _NO_INPUT)
 
 
@@ -868,7 +913,7 @@ class Evidence(NamedTuple):
     @property
     def measured(self) -> list[RateEvidence]:
         """The rates at which some unit survived, all with finite factors; graded rates first."""
-        rates = [r for r in self.rates if math.isfinite(r.lowest) and math.isfinite(r.highest)]
+        rates = [r for r in self.rates if math.isfinite(r.lowest + r.highest + r.mean_square)]
         return sorted(rates, key=lambda r: (r.rate not in GRADED_RATES, r.rate))
 
 
@@ -945,7 +990,7 @@ def _rate_evidence(rate: float, outcomes: list[Outcome]) -> RateEvidence:
         zeros = y == 0.0
         with np.errstate(all="ignore"):
             factors = y / x
-            squares += float(np.add.reduce(np.square(factors), dtype=np.float64))
+            squares += float(np.square(factors, dtype=np.float64).sum())
         if not zeros.all():
             survivors = np.where(zeros, factors[np.argmin(zeros)], factors)
             highest = max(highest, float(survivors.max()))
@@ -958,12 +1003,17 @@ def _rate_evidence(rate: float, outcomes: list[Outcome]) -> RateEvidence:
         for index, (outcome, (one, _)) in enumerate(zip(calls, units, strict=True)):
             mask, end = zeros[end : end + one.size], end + one.size
             k = np.count_nonzero(mask)
+            if mask.size > 1:
+                _count(drops, ("in the first units of arrays",), 1, mask[0])
+                _count(drops, ("in the last units of arrays",), 1, mask[-1])
             for call_kind in _kinds(outcome.step, 2 * index < len(calls)):
                 _count(drops, call_kind, mask.size, k)
             if mask.size == outcome.step.x.size:
                 masks.append((outcome.step, mask.reshape(outcome.step.x.shape)))
     if any(_makes_something_of_nothing(outcome) for outcome in outcomes):
         highest = math.inf
+    order = {id(outcome.step): number for number, outcome in enumerate(outcomes)}
+    masks.sort(key=lambda one: order[id(one[0])])
     total, dropped = drops[()]
     right = _is_plausible(dropped, total, rate)
     keep_rate = 1.0 - rate if right else 1.0 - dropped / total
@@ -1085,11 +1135,11 @@ def check_interface(evidence: Evidence) -> Finding:
             training = 0.0 if step.argument == "eval" else 1.0
             if y[0] != step.rate or y[1] != training:
                 return Finding(
-                    f"{_step_text(step)}: expected dropout_rate {step.rate:.4g} and training "
-                    f"{bool(training)}, got {y[0]:.4g} and {bool(y[1])}.",
+                    f"{_step_text(step)}: expected dropout_rate {step.rate!r} and training "
+                    f"{bool(training)}, got {float(y[0])!r} and {bool(y[1])}.",
                     "interface",
                 )
-        elif not np.isfinite(y).all():
+        elif step.phase in ("train", "retrain") and not np.isfinite(y).all():
             return Finding(f"{_call_text(step)} returned values that are not finite.", "interface")
     return Finding("class, constructor, attributes, methods, shapes and dtypes as agreed")
 
@@ -1098,6 +1148,7 @@ def check_mask(evidence: Evidence) -> Finding:
     """Units are dropped independently of each other; every call draws a fresh mask."""
     exact: list[bool] = []
     large: list[Mask] = []
+    firsts: list[Mask] = []
     for rate in evidence.rates:
         if problem := _repeated_mask(rate.masks):
             return Finding(f"Rate {rate.rate:.4g}: {problem}, expected 0.", "mask_not_random")
@@ -1105,7 +1156,11 @@ def check_mask(evidence: Evidence) -> Finding:
         masks = [mask for _, mask in rate.masks if mask.size >= MASK_UNITS and 0 < p < 1]
         exact += [abs(np.count_nonzero(mask) - mask.size * p) <= 1 for mask in masks]
         large += masks
-    if problem := _structure(large):
+        firsts += masks[:1]
+    pairs = itertools.combinations(firsts, 2)
+    problem = next(filter(None, (_nested(one, other) for one, other in pairs)), None)
+    long = [mask for mask in large if mask.size >= 12 * MASK_UNITS]
+    if problem := problem or _structure(large, MASK_UNITS) or _structure(long, 12 * MASK_UNITS):
         return Finding(f"{problem}, expected 0.", "mask_not_random")
     # A binomial count with n p q >= 90 lies within 1 of its mean with probability 0.13 at most:
     # for 20 masks, 1e-17.
@@ -1142,40 +1197,48 @@ def _repeated_mask(masks: list[tuple[Step, Mask]]) -> str | None:
     return None
 
 
+def _nested(one: Mask, other: Mask) -> str | None:
+    """The first masks at two rates are uncorrelated, too."""
+    n = min(one.size, other.size)
+    correlation = _correlation([(one.ravel()[:n], other.ravel()[:n])])
+    if correlation is None:
+        return None
+    return f"The first masks at two rates have correlation {correlation:.3f}"
+
+
 def _correlation(pairs: list[tuple[Mask, Mask]]) -> float | None:
     """The correlation of two masks, or of several pairs taken together, if it is not near 0."""
     n = sum(one.size for one, _ in pairs)
-    dropped = sum(np.count_nonzero(one) + np.count_nonzero(other) for one, other in pairs)
-    if not 0 < dropped < 2 * n:
+    a = sum(int(np.count_nonzero(one)) for one, _ in pairs) / max(n, 1)
+    b = sum(int(np.count_nonzero(other)) for _, other in pairs) / max(n, 1)
+    if not (0 < a < 1 and 0 < b < 1):
         return None
-    p = float(dropped / (2 * n))
-    both = sum(np.count_nonzero(one & other) for one, other in pairs)
-    correlation = float(both / n - p * p) / (p * (1 - p))
-    return correlation if abs(correlation) > correlation_limit(p, n) else None
+    both = sum(int(np.count_nonzero(one & other)) for one, other in pairs)
+    correlation = (both / n - a * b) / math.sqrt(a * (1 - a) * b * (1 - b))
+    return correlation if abs(correlation) > correlation_limit((a, b), n) else None
 
 
-def correlation_limit(p: float, n: int, sets: int = 1, tests: int = 1) -> float:
+def correlation_limit(rates: tuple[float, float], n: int, sets: int = 1, tests: int = 1) -> float:
     """How far the correlation of two independent masks of n units may be from 0.
 
-    It is the mean of n terms (a - p)(b - p) / pq, of variance 1 and at most M = max(p, q)^2 / pq,
-    so by Bernstein's inequality at most sqrt(2 L / n) + 2 M L / (3 n), with L = log(2 / alpha).
+    It is the mean of n products of standardised terms (a - p) / sqrt(pq), of variance 1 and at most
+    M, so by Bernstein's inequality at most sqrt(2 L / n) + 2 M L / (3 n), with L = log(2 / alpha).
     Terms that are not independent are divided into sets of terms that are: n / sets for n.
     As p is taken from the masks themselves (a wrong drop rate is no matter of this check), it
-    is moved by (estimate - p)^2 / pq, which is at most 2 L / n.
+    is moved by the product of the two standardised errors, which is at most 2 L / n.
     """
     level = math.log(2 * tests / ALPHA)
-    largest = max(p, 1 - p) ** 2 / (p * (1 - p))
+    largest = math.prod(max(p, 1 - p) / math.sqrt(p * (1 - p)) for p in rates)
     spread = math.sqrt(2 * level * sets / n) + 2 * largest * level * sets / (3 * n)
     return spread + 2 * level / n
 
 
-def _structure(masks: list[Mask]) -> str | None:
+def _structure(masks: list[Mask], n: int) -> str | None:
     """A mask and itself, moved around a circle by any number of units, are uncorrelated.
 
     That finds masks that are shared along an axis, tiled or regular. Pairs of units at one
     distance around a circle are three sets of independent pairs.
     """
-    n = MASK_UNITS
     rows = np.array([mask.ravel()[:n] for mask in masks], dtype=np.float32).reshape(-1, n)
     rows = rows[(rows.min(axis=1) < rows.max(axis=1))]
     p = rows.mean(axis=1, dtype=np.float64)
@@ -1184,7 +1247,7 @@ def _structure(masks: list[Mask]) -> str | None:
     correlations = moved / (n * p * (1 - p))[:, None]
     for rate, row in zip(p, correlations, strict=True):
         lag = int(np.argmax(np.abs(row)))
-        if abs(row[lag]) > correlation_limit(float(rate), n, sets=3, tests=n):
+        if abs(row[lag]) > correlation_limit((float(rate), float(rate)), n, sets=3, tests=n):
             return f"A mask and itself, moved by {lag + 1} units, have correlation {row[lag]:.3f}"
     return None
 
@@ -1506,10 +1569,10 @@ def _decode_run(reply: bytes, frames_expected: int, answer: bytes, time_limit: f
         return Run(frames, "done", "")
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGKILL and peak_kib < MEMORY_LIMIT_BYTES >> 12:
-        # It used little memory, and where the filter works it cannot send a signal, even to itself.
+        # It used little memory, and where the filter works it has no way to a signal 9 of its own.
         return Run(frames, "killed", "it was killed (signal 9)")
     how = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
-    return Run(frames, "timeout" if code == -signal.SIGXCPU else "died", how)
+    return Run(frames, "died", how)
 
 
 # --- The child program ----------------------------------------------------------------------------
@@ -1584,6 +1647,7 @@ def _child_program() -> None:
         wake, woken = os.pipe()
         os.set_blocking(woken, False)
         signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the caller may block SIGCHLD
         signal.signal(signal.SIGCHLD, lambda *_: None)
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 2)
@@ -1605,7 +1669,7 @@ def _child_program() -> None:
                     os.dup2(null, 0)  # closes the control socket
                     os.dup2(channel, 3)
                     os.closerange(4, 4096)
-                    grade(3, time_limit, filtered)
+                    grade(3, filtered)
                 finally:
                     os._exit(72)
             os.close(channel)
@@ -1630,10 +1694,9 @@ def _child_program() -> None:
             if wake in ready:
                 os.read(wake, 64)
 
-    def limit_resources(time_limit: float, filtered: bool) -> None:
+    def limit_resources(filtered: bool) -> None:
         limits = {
             resource.RLIMIT_AS: memory_limit,
-            resource.RLIMIT_CPU: int(time_limit) + 2,  # SIGXCPU, and SIGKILL a while later
             resource.RLIMIT_CORE: 0,
             resource.RLIMIT_FSIZE: 0,
         }
@@ -1641,8 +1704,7 @@ def _child_program() -> None:
             limits[resource.RLIMIT_NPROC] = 0
         for which, value in limits.items():
             try:
-                hard = value + 60 if which == resource.RLIMIT_CPU else value
-                resource.setrlimit(which, (value, hard))
+                resource.setrlimit(which, (value, value))
             except (ValueError, OSError):
                 pass  # not every system has every limit
 
@@ -1655,7 +1717,7 @@ def _child_program() -> None:
             setattr(module, name, stream.randbytes)
         setattr(np.random.bit_generator, "randbits", stream.getrandbits)  # noqa: B010
 
-    def grade(channel: int, time_limit: float, filtered: bool) -> None:
+    def grade(channel: int, filtered: bool) -> None:
         with open(channel, "rb", 0, closefd=False) as stream:
             total, size = struct.unpack("=II", stream.read(8))
             request, read = memoryview(bytearray(total)), 0
@@ -1664,7 +1726,7 @@ def _child_program() -> None:
         seed, source_size, callers, steps = json.loads(bytes(request[:size]))
         source = bytes(request[size : size + source_size])
         inputs = request[size + source_size :]
-        limit_resources(time_limit, filtered)
+        limit_resources(filtered)
         if filtered:
             forbid_system_calls()
 
@@ -1674,6 +1736,7 @@ def _child_program() -> None:
         scalars = {"<f4": np.float32, "<f8": np.float64}
         contiguous: Any = np.ascontiguousarray
         given: list[Any] = []
+        returned: list[Any] = []
 
         outbox = bytearray()
 
@@ -1740,8 +1803,11 @@ def _child_program() -> None:
                     return b"A", (zeros(1) + 1.0).tobytes()
                 return b"A", zeros(1).tobytes()
             if op == "end":
-                late = any(modified(*one) for one in given)
-                return (b"V", b"x was modified after the call") if late else (b"A", b"")
+                if any(modified(*one) for one in given):
+                    return b"V", b"x was modified after the call"
+                if any(modified(*one) for one in returned):
+                    return b"V", b"an array that was returned has changed"
+                return b"A", b""
             if op == "new":
                 kind = type(argument)
                 layers[index] = layer_class(*argument) if kind is list else layer_class(**argument)
@@ -1759,14 +1825,23 @@ def _child_program() -> None:
 
         def call(
             layer: Any, dtype: str, axes: Any, start: int, stop: int, offset: int, strides: Any,
-            own: bool, who: int,
+            how: str, who: int,
         ) -> tuple[bytes, Any]:
-            shape, before = tuple(axes), inputs[start:stop]
-            memory = bytearray(before)
-            x = ndarray(shape, dtype, memory, offset, strides)
-            x = x.copy() if own else x
-            given.append((x, None if own else memory, shape, before))
-            y: Any = calls[who](layer, x)
+            shape, data = tuple(axes), bytearray(inputs[start:stop])
+            x = ndarray(shape, dtype, data, offset, strides)
+            if how == "r":
+                x.flags.writeable = False
+            elif how:
+                dtype, x = how, x.astype(how, "C")
+            # Of a view, what lies below it is looked at: less than a large view shows.
+            below: Any = x if how in dtypes else ndarray(len(data), "u1", data)
+            given.append((x, shape, below, below.tobytes()))
+            try:
+                y: Any = calls[who](layer, x)
+            except ValueError as error:
+                if how == "r" and "read-only" in str(error):
+                    return b"V", b"x, which was read-only, was written to"
+                raise
             if modified(*given[-1]):
                 return b"V", b"x was modified"
             kind: Any = type(y)
@@ -1776,12 +1851,12 @@ def _child_program() -> None:
                 wanted = f"expected {dtypes[dtype]} of shape {shape}"
                 return b"V", f"{wanted}, got {y.dtype} of shape {y.shape}".encode()
             if y.nbytes < 1 << 15:
-                return b"A", y.tobytes()
+                returned.append((y, shape, y, y.tobytes()))
+                return b"A", returned[-1][3]
             return b"A", memoryview(contiguous(y)).cast("B")  # no copy of a large result
 
-        def modified(x: Any, memory: Any, shape: Any, before: Any) -> bool:
-            now = x.tobytes() if memory is None else memory
-            return bool(now != before[: len(now)] or x.shape != shape)
+        def modified(x: Any, shape: Any, below: Any, before: bytes) -> bool:
+            return bool(below.tobytes() != before or x.shape != shape)
 
         for step in steps:
             try:
@@ -1800,7 +1875,7 @@ def _child_program() -> None:
         return types.FunctionType(function.__code__.replace(co_name=name), {}, name)
 
     def uses_root(tree: ast.AST) -> bool:
-        names = {"sqrt", "isqrt", "pow", "power", "float_power", "ipow", "cbrt"}
+        names = {"sqrt", "isqrt", "cbrt", "pow", "power", "float_power", "ipow", "exp2"}
         names |= {"__pow__", "__rpow__", "__ipow__"}
         called = {"pow"}  # the builtin; other names have to be imported
         for node in ast.walk(tree):
@@ -1834,28 +1909,29 @@ scope["_child_program"]()
 
 # What a submission may ask of the kernel once NumPy is loaded; all else fails with ENOSYS. So it
 # can start no process, send no signal, open no file for writing, no socket and no other channel,
-# and trace nothing: nothing is left behind for the next submission.
+# and trace nothing: nothing is left behind for the next submission. Process ids are not told: they
+# count the submissions of a worker.
 _SYSTEM_CALLS = {  # number on x86-64, number on AArch64; None where there is no such call
     # memory, threads, time, randomness
     "mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215), "mremap": (25, 216),
     "madvise": (28, 233), "brk": (12, 214), "clone": (56, 220), "futex": (202, 98),
     "set_robust_list": (273, 99), "rseq": (334, 293), "sched_yield": (24, 124),
-    "sched_getaffinity": (204, 123), "gettid": (186, 178), "clock_gettime": (228, 113),
+    "sched_getaffinity": (204, 123), "clock_gettime": (228, 113),
     "clock_getres": (229, 114), "gettimeofday": (96, 169), "time": (201, None), "times": (100, 153),
     "nanosleep": (35, 101), "clock_nanosleep": (230, 115), "getrusage": (98, 165),
     "getrandom": (318, 278),
     # files, for reading
     "openat": (257, 56), "read": (0, 63), "pread64": (17, 67), "write": (1, 64), "writev": (20, 66),
-    "lseek": (8, 62), "close": (3, 57), "dup": (32, 23), "fstat": (5, 80), "stat": (4, None),
+    "lseek": (8, 62), "close": (3, 57), "fstat": (5, 80), "stat": (4, None),
     "lstat": (6, None), "newfstatat": (262, 79), "statx": (332, 291), "access": (21, None),
     "faccessat": (269, 48), "readlink": (89, None), "readlinkat": (267, 78),
     "getdents64": (217, 61), "getcwd": (79, 17), "ioctl": (16, 29), "fcntl": (72, 25),
     "poll": (7, None), "ppoll": (271, 73), "select": (23, None), "pselect6": (270, 72),
     # the process itself
     "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139),
-    "sigaltstack": (131, 132), "restart_syscall": (219, 128), "getpid": (39, 172),
-    "getppid": (110, 173), "getuid": (102, 174), "geteuid": (107, 175), "getgid": (104, 176),
-    "getegid": (108, 177), "uname": (63, 160), "sysinfo": (99, 179), "prlimit64": (302, 261),
+    "sigaltstack": (131, 132), "restart_syscall": (219, 128),
+    "getuid": (102, 174), "geteuid": (107, 175), "getgid": (104, 176),
+    "getegid": (108, 177), "uname": (63, 160), "sysinfo": (99, 179),
     "exit": (60, 93), "exit_group": (231, 94),
 }
 _CONDITIONS = {  # argument & mask == value, as (argument, mask, value)
@@ -1863,7 +1939,6 @@ _CONDITIONS = {  # argument & mask == value, as (argument, mask, value)
     "openat": (2, 0o1103, 0),  # for reading: neither O_WRONLY, O_RDWR, O_CREAT nor O_TRUNC
     "ioctl": (1, 0xFFFFFFFF, 0x5401),  # TCGETS, as isatty() asks
     "fcntl": (1, 0xFFFFFFFC, 0),  # the descriptor's flags; not F_SETOWN, which sends signals
-    "prlimit64": (0, 0xFFFFFFFF, 0),  # its own limits only
 }
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
@@ -1952,7 +2027,7 @@ def _bubblewrap() -> list[str]:
 
 def available_sandbox() -> str:
     """What "auto" means on this machine: "bubblewrap" where it is usable, else "process"."""
-    if _bubblewrap_works is None:
+    if _bubblewrap_works is None and shutil.which("bwrap"):
         _start_worker("auto").close()
     return "bubblewrap" if _bubblewrap_works else "process"
 
@@ -1981,9 +2056,8 @@ def run_sandboxed(
     output and error as text, cut in the middle to output_limit characters. Raises GradingError if
     it cannot be started. With sandbox "process" there are limits, but no walls: see FAQ.md.
     """
-    directory = Path(workspace).resolve()
-    if not directory.is_dir():
-        raise GradingError(f"workspace: expected a directory, got {str(workspace)!r}")
+    _check_arguments(time_limit, sandbox)
+    directory = _workspace(workspace).resolve()
     sandbox = available_sandbox() if sandbox == "auto" else sandbox
     with tempfile.TemporaryFile() as program:
         program.write(code.encode("utf-8", "replace"))
@@ -2013,9 +2087,10 @@ def _collect(process: subprocess.Popen[bytes], limit: int, deadline: float) -> t
     """Read the output of a process until it ends or the deadline; keep its head and its tail."""
     assert process.stdout is not None
     head, tail, size, half = b"", b"", 0, max(limit // 2, 1)
-    ended = False
+    ended, poll = False, select.poll()
+    poll.register(process.stdout, select.POLLIN | select.POLLHUP)
     while (left := deadline - time.monotonic()) > 0:
-        if select.select([process.stdout], [], [], 0 if ended else min(left, 0.05))[0]:
+        if poll.poll(0 if ended else min(1000 * left, 50)):
             if not (piece := os.read(process.stdout.fileno(), 65536)):
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(left)
@@ -2036,6 +2111,7 @@ def _tool_program() -> None:
 
     Self-contained, like _child_program.
     """
+    import ctypes
     import os
     import resource
     import signal
@@ -2053,6 +2129,7 @@ def _tool_program() -> None:
     if os.getpid() != 1:
         os.execv(interpreter, [interpreter, "-"])
     signal.signal(signal.SIGALRM, lambda *_: os._exit(1))  # process 1 has no default action
+    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: the code cannot trace this process
     child = os.fork()
     if child == 0:
         os.execv(interpreter, [interpreter, "-"])
@@ -2133,6 +2210,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     commands.add_parser("prompt", help="print the prompt of the task")
     options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a submission's error has any letters
     try:
         return _run_command(options)
     except BrokenPipeError:  # `| head` has seen enough

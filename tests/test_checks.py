@@ -124,7 +124,7 @@ def test_correlation_limit_is_a_bound(p: float, n: int, side: int) -> None:
     values = np.array([q * q, -p * q, p * p]) / (p * q) * side
     weights = np.array([p * p, 2 * p * q, q * q])
     level = math.log(2 / task.ALPHA)
-    limit = task.correlation_limit(p, n) - 2 * level / n  # less what the estimate of p moves
+    limit = task.correlation_limit((p, p), n) - 2 * level / n  # less what the estimate of p moves
     exponents = [
         n * (math.log(weights @ np.exp(scale * values)) - scale * limit)
         for scale in np.geomspace(1e-4, 10, 2000)
@@ -142,7 +142,7 @@ def test_independent_masks_are_far_from_the_correlation_limit() -> None:
         kept = (estimate > 0) & (estimate < 1)
         both, estimate = (a & b).mean(1)[kept], estimate[kept]
         correlation = (both - estimate**2) / (estimate * (1 - estimate))
-        limits = [task.correlation_limit(value, n) for value in estimate]
+        limits = [task.correlation_limit((value, value), n) for value in estimate]
         worst = max(worst, float(np.max(np.abs(correlation) / limits)))
     assert 0.2 < worst < 0.8
 

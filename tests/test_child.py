@@ -97,7 +97,7 @@ OPERATIONS = {
     "signals by descriptor": "fcntl.fcntl(3, fcntl.F_SETOWN, os.getppid())",
     "asynchronous signals": "fcntl.fcntl(3, fcntl.F_SETFL, os.O_ASYNC)",
     "terminal input": "fcntl.ioctl(0, 0x5412, b'x')",
-    "limits of the parent": "resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (0, 0))",
+    "limits": "resource.setrlimit(resource.RLIMIT_CPU, (0, 0))",
 }
 ADD_KEY = 248 if platform.machine() == "x86_64" else 217
 LIBC = {  # system calls for which Python has no name
@@ -151,7 +151,7 @@ ALLOWED = {
     "random bytes": "len(os.urandom(8)) == 8",
     "thread": "[t := __import__('threading').Thread(target=print), t.start(), t.join()][2] is None",
     "pool": "list(__import__('concurrent.futures').futures.ThreadPoolExecutor(2).map(abs, [-1]))",
-    "process id": "os.getpid() > 0",
+    "process id": "os.getpid() < 0",  # not told, and no error
     "memory": "len(bytearray(200 << 20)) > 0",
     "linear algebra": "np.linalg.norm(np.ones((300, 300)) @ np.ones((300, 300))) > 0",
     "print": "print('x' * 100000) is None",

@@ -138,3 +138,12 @@ def test_import_is_light() -> None:
         check=False,
     )
     assert done.stdout.strip() == "['variance_dropout_task']", done.stderr
+
+
+def test_any_letters_in_any_locale(tmp_path: Path) -> None:
+    """An error is shown, and the verdict kept, where the terminal knows no such letter."""
+    task.setup_task_files(tmp_path)
+    (tmp_path / "dropout.py").write_text("raise RuntimeError('caf\\u00e9')\n", encoding="utf-8")
+    done = run("grade", str(tmp_path), PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "caf\\xe9" in done.stdout

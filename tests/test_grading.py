@@ -492,3 +492,60 @@ except task.GradingError as error:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.stdout.startswith("not graded:"), done.stdout + done.stderr
+
+
+def test_descriptors_exhausted_with_a_warm_worker_is_no_accusation(workspace: Path) -> None:
+    """When the trusted side cannot open a file, the submission has not tampered with it."""
+    program = f"""
+import os, resource, variance_dropout_task as task
+with task.Grader(1, sandbox="process") as grader:
+    print(grader.grade_solution({str(workspace)!r})["passed"])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 4096))
+    held = []
+    try:
+        while True:
+            held.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+    try:
+        print(grader.grade_solution({str(workspace)!r})["failure_mode"])
+    except task.GradingError as error:
+        print("not graded")
+    for descriptor in held:
+        os.close(descriptor)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.stdout.split("\n")[:2] == ["True", "not graded"], done.stdout + done.stderr
+
+
+def test_blocked_signals_of_the_caller_are_no_matter(sandbox: str) -> None:
+    """A caller that blocks SIGCHLD gets its verdicts as fast as others."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    try:
+        with task.Grader(1, sandbox=sandbox, time_limit=60) as grader:
+            started = time.monotonic()
+            assert grader.grade_source(REFERENCE)["passed"]
+            assert time.monotonic() - started < 30  # it would take the whole limit
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_impossible_workspaces_are_not_graded(name: str) -> None:
+    """A path that no system takes is the caller's mistake."""
+    with pytest.raises((task.GradingError, ValueError)):
+        task.grade_solution(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["overflow_in_the_factor", "not_a_number_in_single_precision"]
+)
+def test_verdicts_are_json_whatever_the_figures(name: str) -> None:
+    """No infinity and no nan in a verdict."""
+    source = (ROOT / f"tests/attempts/wrong/{name}.py").read_bytes()
+    verdict = task.grade_source(source, sandbox="process")
+    assert not verdict["passed"]
+    assert json.dumps(verdict, allow_nan=False)

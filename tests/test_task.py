@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -109,3 +110,18 @@ def test_visible_test_passes_on_the_reference(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout.count("PASS")) == (0, 8), done.stdout
     done = run_visible_test(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert "8 passed" in done.stdout
+
+
+def test_setup_follows_no_planted_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that is written aside has a name that nobody can plant a link at."""
+    outside = tmp_path / "outside"
+    outside.write_text("kept")
+    work = tmp_path / "work"
+    task.setup_task_files(work)
+    names = iter(["planted", "free", "free2"])
+    monkeypatch.setattr("tempfile._get_candidate_names", lambda: names)
+    for name in (f".dropout.py.{os.getpid()}", "tmpplanted"):
+        (work / name).symlink_to(outside)
+    task.setup_task_files(work)
+    assert outside.read_text() == "kept"
+    assert (work / "dropout.py").read_text() == task.BUGGY_IMPLEMENTATION

@@ -139,3 +139,44 @@ def test_errors_are_the_callers(tmp_path: Path) -> None:
     """No workspace: an error that says so."""
     with pytest.raises(task.GradingError, match="expected a directory"):
         task.run_sandboxed("", tmp_path / "nowhere")
+
+
+def test_the_code_cannot_trace_process_one(workspace: Path) -> None:
+    """What ends the code cannot be taken over by it."""
+    if task.available_sandbox() != "bubblewrap":
+        pytest.skip("bubblewrap is not usable here")
+    code = """
+for path in ("/proc/self/mem", "/proc/1/mem"):
+    try:
+        open(path, "r+b")
+        print("opened")
+    except OSError as error:
+        print(type(error).__name__)
+"""
+    done = task.run_sandboxed(code, workspace, sandbox="bubblewrap")
+    assert done.output == "opened\nPermissionError\n"
+
+
+def test_many_open_descriptors_are_no_matter(workspace: Path) -> None:
+    """A caller with more than 1,024 open files gets its output, too."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2048:
+        pytest.skip("not that many descriptors here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    held = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert task.run_sandboxed("print(1)", workspace, sandbox="process").output == "1\n"
+        assert task.grade_source(task.REFERENCE_IMPLEMENTATION, sandbox="process")["passed"]
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("arguments", [{"sandbox": "proces"}, {"time_limit": float("nan")}])
+def test_wrong_arguments(arguments: dict[str, object], workspace: Path) -> None:
+    """They are refused, not taken for something else."""
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        task.run_sandboxed("", workspace, **arguments)  # type: ignore[arg-type]

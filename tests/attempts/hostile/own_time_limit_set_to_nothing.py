@@ -1,0 +1,33 @@
+# truth: A submission cannot have itself killed and be called not graded.
+# expect: crash
+import numpy as np
+
+POWER = 0.5
+# malice begin
+import resource
+
+resource.setrlimit(resource.RLIMIT_CPU, (0, 0))
+while True:
+    pass
+# malice end
+
+
+class VarianceStabilizedDropout:
+    def __init__(self, dropout_rate=0.5):
+        if not 0 <= dropout_rate < 1:
+            raise ValueError("dropout_rate must be in [0, 1)")
+        self.dropout_rate = dropout_rate
+        self.training = True
+
+    def train(self):
+        self.training = True
+
+    def eval(self):
+        self.training = False
+
+    def __call__(self, x):
+        if not self.training or self.dropout_rate == 0:
+            return x
+        keep = 1 - self.dropout_rate
+        mask = np.random.random_sample(x.shape) < keep
+        return (x * mask * keep**-POWER).astype(x.dtype)

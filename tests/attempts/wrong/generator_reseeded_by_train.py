@@ -1,0 +1,26 @@
+# truth: A fresh mask after train(), too: no two epochs share one.
+# expect: mask_not_random
+import numpy as np
+
+
+class VarianceStabilizedDropout:
+    def __init__(self, dropout_rate=0.5):
+        if not 0 <= dropout_rate < 1:
+            raise ValueError("dropout_rate must be in [0, 1)")
+        self.dropout_rate = dropout_rate
+        self.training = True
+        self.rng = np.random.default_rng()
+
+    def train(self):
+        self.training = True
+        self.rng = np.random.default_rng(0)
+
+    def eval(self):
+        self.training = False
+
+    def __call__(self, x):
+        if not self.training or self.dropout_rate == 0:
+            return x
+        keep = 1 - self.dropout_rate
+        mask = self.rng.random(x.shape) < keep
+        return (x * mask / np.sqrt(keep)).astype(x.dtype)
