@@ -41,10 +41,10 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, cast
 
 # anthropic and the task (and with it NumPy) are imported where they are used: --help, --report
 # and a wrong flag answer at once.
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 SCHEMA_VERSION = 1
+RUNS = 15
+CONCURRENCY = 4
 RETRIES = 8  # about 35 s of the SDK's own backoff
 REQUEST_SECONDS = 600.0
 TOOL_SECONDS = 30.0
@@ -104,10 +106,15 @@ class Run:
     directory: Path
     settings: Settings
     runs: int
-    concurrency: int = 4
+    concurrency: int = CONCURRENCY
     show: Callable[[Json, Json], None] = lambda row, results: None
     rows: dict[int, Json] = field(default_factory=dict)
     started: float = field(default_factory=time.time)
+
+    def todo(self) -> list[int]:
+        """The attempts that have no verdict yet."""
+        numbers = range(1, self.runs + 1)
+        return [n for n in numbers if self.rows.get(n, MISSING)["result"] == "ERROR"]
 
     def keep(self, record: Json) -> None:
         """One attempt has ended: its file, the new results, a line on the terminal."""
@@ -146,8 +153,7 @@ async def attempt_all(run: Run) -> str:
     loop = asyncio.get_running_loop()
     # A thread for each attempt: one that grades never waits for another one's tool.
     loop.set_default_executor(ThreadPoolExecutor(run.concurrency))
-    todo = [n for n in range(1, run.runs + 1) if run.rows.get(n, MISSING)["result"] == "ERROR"]
-    numbers = iter(todo)
+    numbers = iter(run.todo())
 
     async def worker() -> None:
         for number in numbers:
@@ -220,6 +226,26 @@ def resume(directory: Path, settings: Settings) -> dict[int, Json]:
             )
         rows[record["number"]] = row_of(record)
     return rows
+
+
+def runs_to_resume(directory: Path, rows: dict[int, Json], asked: int | None) -> int:
+    """How many attempts the run in `directory` is to have: as many as before, unless more are
+    asked for. With fewer, those that happened to end first would get a verdict."""
+    document = directory / RESULTS_FILE
+    if document.exists():
+        before = int(read_json(document)["runs"])
+    elif not rows:
+        raise RunStopped(f"{directory} holds no run to go on with: leave --resume out to start one")
+    elif asked is None:
+        raise RunStopped(f"{document} is lost: say with --runs how many attempts were asked for")
+    else:
+        before = max(rows)
+    if asked is not None and asked < before:
+        raise RunStopped(
+            f"--runs {asked} would judge a part of the run of {count_attempts(before)} in "
+            f"{directory}: leave --runs out, or ask for more"
+        )
+    return asked or before
 
 
 def differences(then: Json, now: Json) -> list[str]:
@@ -847,13 +873,16 @@ def statistics(passes: int, n: int, complete: bool) -> Json:
     first, and they are not like the long ones."""
     interval = wilson(passes, n)
     verdict = verdict_on(interval) if complete and n else "none"
+    # With k over n / 2 nearly every choice of k attempts holds the same ones.
+    at_k = {str(k): pass_at_k(passes, n, k) for k in (1, 3, 5, 10) if 2 * k <= n}
     return {
         "graded": n, "passes": passes, "success_rate": passes / n if n else None,
-        "interval_95": list(interval), "interval_method": "Wilson", "target": list(TARGET),
+        "interval_95": list(interval) if n else None, "interval_method": "Wilson",
+        "target": list(TARGET),
         "point_estimate": range_of(passes / n) if n else None, "verdict": verdict,
-        "probability_in_range": probability_in_range(passes, n),
+        "probability_in_range": probability_in_range(passes, n) if n else None,
         "attempts_to_settle": attempts_to_settle(passes / n) if verdict == "inconclusive" else None,
-        "pass_at_k": {str(k): pass_at_k(passes, n, k) for k in (1, 3, 5, 10) if k <= n},
+        "pass_at_k": at_k,
     }
 
 
@@ -896,19 +925,20 @@ def regrade(directory: Path) -> Json:
     """Grade every recorded submission with today's grader; no request is made."""
     results = read_json(directory / RESULTS_FILE)
     grader = fingerprint(Settings())["grader"]
-    rows, changes = [], []
+    rows, changes, graded = [], [], 0
     for record in recorded_attempts(directory):
+        before = [record["result"], record["failure_mode"]]
         if record["ending"] not in ("error", "refusal"):  # those have nothing to grade
-            before = [record["result"], record["failure_mode"]]
             regrade_record(record)
-            record["fingerprint"]["grader"] = grader
-            write_json(attempt_path(directory, record["number"]), record)
-            after = [record["result"], record["failure_mode"]]
-            if before != after:
-                changes.append({"number": record["number"], "before": before, "after": after})
+            graded += 1
+        record["fingerprint"]["grader"] = grader
+        write_json(attempt_path(directory, record["number"]), record)
+        after = [record["result"], record["failure_mode"]]
+        if before != after:
+            changes.append({"number": record["number"], "before": before, "after": after})
         rows.append(row_of(record))
     results["fingerprint"]["grader"] = grader
-    results["regraded"] = {"at": iso(time.time()), "changes": changes}
+    results["regraded"] = {"at": iso(time.time()), "graded": graded, "changes": changes}
     results = summarise(results, rows)
     publish(directory, results)
     return results
@@ -1067,10 +1097,14 @@ def introduction(results: Json) -> list[str]:
     stamp = [f"> **{SCRIPTED}**", ""] if results["scripted"] else []
     return [
         *stamp,
-        f"{results['runs']} attempts of `{settings['model']}` (effort {settings['effort']}) to "
-        "repair a dropout layer that changes the variance of its input. An attempt passes if the "
-        "grader accepts the repaired file.", "",
+        f"{count_attempts(results['runs'])} of `{settings['model']}` (effort "
+        f"{settings['effort']}) to repair a dropout layer that changes the variance of its input. "
+        "An attempt passes if the grader accepts the repaired file.", "",
     ]
+
+
+def count_attempts(count: int) -> str:
+    return "1 attempt" if count == 1 else f"{count} attempts"
 
 
 def section(title: str, lines: list[str]) -> list[str]:
@@ -1083,18 +1117,19 @@ def headline(results: Json) -> list[str]:
     rate, n = figures["success_rate"], figures["graded"]
     seconds = [row["seconds"]["total"] for row in results["attempts"] if row["result"] != "ERROR"]
     if n == 0:
-        return [f"Success Rate: not measured (0 of {results['runs']} attempts graded)"]
+        return [f"Success Rate: not measured ({graded_so_far(results)})"]
     low, high = figures["interval_95"]
     at_k = ", ".join(f"@{k} {value:.1%}" for k, value in figures["pass_at_k"].items())
+    pass_line = [f"Pass at k:    {at_k} (unbiased)"] if at_k else []
     return [
         f"Success Rate: {rate:.1%} ({figures['passes']}/{n})",
         f"Range Status: {range_status(results)}",
         f"Average Time: {sum(seconds) / n:.1f}s per attempt",
         f"95% Interval: {low:.1%} to {high:.1%} (Wilson)",
         f"P(in range):  {figures['probability_in_range']:.2f} (uniform prior)",
-        f"Pass at k:    {at_k} (unbiased)",
-        f"No verdict:   {results['errors']} of {len(results['attempts'])} attempts (errors, not in "
-        "the rate)",
+        *pass_line,
+        f"No verdict:   {results['errors']} of {count_attempts(len(results['attempts']))} (errors, "
+        "not in the rate)",
     ]
 
 
@@ -1107,6 +1142,11 @@ def range_status(results: Json) -> str:
     return f"{verdict} (point estimate {where}, target {percent_range(figures['target'])})"
 
 
+def graded_so_far(results: Json) -> str:
+    graded = results["statistics"]["graded"]
+    return f"{graded} of {count_attempts(results['runs'])} graded"
+
+
 UNFINISHED = {"running": "the run goes on, or was killed", "interrupted": "it was interrupted"}
 
 
@@ -1115,30 +1155,31 @@ def verdict_sentence(results: Json) -> str:
     figures, n = results["statistics"], results["statistics"]["graded"]
     target = percent_range(figures["target"])
     if results["status"] != "finished":
-        why = results["reason"] or UNFINISHED[results["status"]]
-        return (
-            f"**No verdict**: {n} of {results['runs']} attempts are graded; {why}. What ends first "
-            "is not a fair sample of all attempts. Run again with `--resume`."
-        )
+        why = (results["reason"] or UNFINISHED[results["status"]]).rstrip(".")
+        unfair = "What ends first is not a fair sample of all attempts. " if n else ""
+        return f"**No verdict**: {graded_so_far(results)}; {why}. {unfair}`--resume` goes on."
     if n == 0:
-        return "**No verdict**: no attempt could be graded."
+        return "**No verdict**: nothing was graded, since all attempts ended in errors."
     low, high = (f"{edge:.1%}" for edge in figures["interval_95"])
     facts = (
-        f"{figures['passes']} of {n} attempts passed; with 95% confidence the true pass rate lies "
-        f"between {low} and {high}"
+        f"{figures['passes']} of {count_attempts(n)} passed; with 95% confidence the true pass "
+        f"rate lies between {low} and {high}"
     )
     return {
         "in range": f"**In range**: {facts}, all of it inside the target of {target}.",
         "outside": f"**Outside**: {facts}, all of it {figures['point_estimate']} the target of "
         f"{target}.",
         "inconclusive": f"**Inconclusive**: {facts}, and that reaches over an edge of the target "
-        f"of {target}. {n} attempts do not tell whether the task is in range.",
+        f"of {target}. That does not tell whether the task is in range.",
     }[figures["verdict"]]
 
 
 def recommendations(results: Json) -> list[str]:
     """What to do next, from what was seen, with the flag to turn."""
     figures, ends, n = results["statistics"], results["endings"], results["statistics"]["graded"]
+    if results["scripted"]:
+        return ["None, since no model was measured. After a real run this names the flag to turn, "
+                "or about how many attempts would settle the verdict."]
     advice = []
     if results["errors"]:
         advice.append(f"No verdict in {results['errors']}: `--resume` runs what ended in an error.")
@@ -1155,7 +1196,8 @@ def recommendations(results: Json) -> list[str]:
         advice.append(more_attempts(figures))
     if n and figures["verdict"] != "in range" and figures["point_estimate"] != "in range":
         advice.append(DIRECTIONS[figures["point_estimate"]])
-    return advice or ["None: the verdict is conclusive and no limit stood in the way."]
+    conclusive = "None: the verdict is conclusive and no limit stood in the way."
+    return advice or [conclusive if figures["verdict"] != "none" else "Finish the run: `--resume`."]
 
 
 def were(count: int) -> str:
@@ -1196,6 +1238,8 @@ def more_attempts(figures: Json) -> str:
 def histogram(results: Json, picture: bool) -> list[str]:
     """The variance errors of the attempts, as text."""
     errors = [row["variance_error"] for row in results["attempts"]]
+    if errors.count(None) == len(errors):
+        return ["Nothing was measured."]
     counts = {bin_name(*edges): sum(e is not None and edges[0] <= e < edges[1] for e in errors)
               for edges in BINS}
     counts["not measured"] = errors.count(None)
@@ -1208,6 +1252,7 @@ def histogram(results: Json, picture: bool) -> list[str]:
     return [
         "The worst `|Var(output) / Var(input) - 1|` of an attempt at the dropout rates "
         f"{', '.join(NAMED_RATES)}; the contract allows 10%.",
+        "The first bar also holds the failed attempts whose variance is right.",
         "", "```text", *lines, "```", *image,
     ]
 
@@ -1232,7 +1277,8 @@ def endings(results: Json) -> list[str]:
 def attempt_table(results: Json) -> list[str]:
     """One row an attempt; below it in words what has no verdict, and what re-grading changed."""
     lines = [
-        "| # | result | worst error | failure mode | ended by | turns | tokens | time | faults |",
+        "| # | result | variance error | failure mode | ended by | turns | tokens | time | "
+        "faults |",
         "|---:|---|---:|---|---|---:|---:|---:|---:|",
     ]
     for row in results["attempts"]:
@@ -1245,20 +1291,28 @@ def attempt_table(results: Json) -> list[str]:
         )
     errors = [(row["number"], row["error"]) for row in results["attempts"] if row["error"]]
     lines += ["", *(f"- attempt {number} has no verdict: `{error}`" for number, error in errors)]
-    changes = results.get("regraded", {}).get("changes", [])
-    lines += [f"- re-graded, changed: {change_in_words(change)}" for change in changes]
+    return lines + [f"- {line}" for line in regraded_in_words(results)]
+
+
+def regraded_in_words(results: Json) -> list[str]:
+    """What re-grading did, if it was done: how much, and each verdict that changed."""
+    if "regraded" not in results:
+        return []
+    changes, graded = results["regraded"]["changes"], results["regraded"]["graded"]
+    verdicts = "1 verdict" if len(changes) == 1 else f"{len(changes)} verdicts"
+    lines = [f"re-graded: {graded} graded again, {verdicts} changed"]
+    for change in changes:
+        before, after = (" ".join(filter(None, change[key])) for key in ("before", "after"))
+        lines.append(f"re-graded, changed: attempt {change['number']}: {before} -> {after}")
     return lines
-
-
-def change_in_words(change: Json) -> str:
-    """A verdict that re-grading changed."""
-    before, after = (" ".join(filter(None, change[key])) for key in ("before", "after"))
-    return f"attempt {change['number']}: {before} -> {after}"
 
 
 def settings_table(results: Json) -> list[str]:
     """Everything that shaped the result, and what cannot be set."""
     tokens = ", ".join(f"{key} {count:,}" for key, count in results["tokens"].items())
+    hashes = {key: results["fingerprint"][key] for key in ("prompt", "task", "grader")}
+    versions = dict(results["versions"])
+    hashes["validate_task.py"] = versions.pop("validate_task.py")
     facts = {
         **results["fingerprint"]["settings"],
         "attempts asked for": results["runs"],
@@ -1266,8 +1320,8 @@ def settings_table(results: Json) -> list[str]:
         "tokens in all": tokens or "none",
         "started": results["started"],
         "wall time": f"{results['wall_seconds']} s",
-        **results["versions"],
-        **{f"{key}, SHA-256": results["fingerprint"][key] for key in ("prompt", "task", "grader")},
+        **versions,
+        **{f"{key}, SHA-256 (its first 12 digits)": value[:12] for key, value in hashes.items()},
     }
     shown = [
         f"| {key} | {', '.join(value) if isinstance(value, (list, tuple)) else value} |"
@@ -1311,7 +1365,8 @@ def draw_picture(directory: Path, results: Json) -> bool:
 
 EPILOG = """\
 examples:
-  python validate_task.py --offline                     see a report in seconds, without a key
+  python validate_task.py --offline                     see a report in seconds, without a key,
+                                                        in demo_results
   python validate_task.py --runs 15 --output-dir out    15 attempts of the default model
   python validate_task.py --resume --output-dir out     go on after Ctrl-C, a crash, errors
   python validate_task.py --resume --runs 105 --output-dir out      more of the same
@@ -1328,17 +1383,19 @@ configuration, the run stopped; 130 interrupted (Ctrl-C or TERM), the report say
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The flags; the defaults are those of Settings."""
+    """The flags. One that is not given is absent: the defaults are those of Settings and Run."""
     parser = argparse.ArgumentParser(
         description="Measure how often a model solves the dropout task, and how sure that is.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
     )
     run = parser.add_argument_group("the run")
-    run.add_argument("--runs", type=positive, default=15, help="attempts in all (15)")
-    run.add_argument("--output-dir", type=Path, default=Path("validation_results"), metavar="DIR",
-                     help="where files go (validation_results)")
-    run.add_argument("--concurrency", type=positive, default=4, help="attempts at once (4)")
+    run.add_argument("--runs", type=positive,
+                     help=f"attempts in all ({RUNS}; with --resume as many as before)")
+    run.add_argument("--output-dir", type=Path, metavar="DIR",
+                     help="where files go (validation_results; with --offline demo_results)")
+    run.add_argument("--concurrency", type=positive, help=f"attempts at once ({CONCURRENCY})")
     run.add_argument("--resume", action="store_true",
                      help="keep the verdicts in DIR, run what is missing or ended in an error")
     modes = parser.add_argument_group("other modes").add_mutually_exclusive_group()
@@ -1354,10 +1411,10 @@ def build_parser() -> argparse.ArgumentParser:
 def add_model_flags(group: argparse._ArgumentGroup) -> None:
     """The flags that shape a result, with the names of the fields of Settings."""
     default = Settings()
-    group.add_argument("--model", default=default.model, help=f"model id ({default.model})")
-    group.add_argument("--effort", default=default.effort, help="how hard it thinks (medium)",
+    group.add_argument("--model", help=f"model id ({default.model})")
+    group.add_argument("--effort", help=f"how hard it thinks ({default.effort})",
                        choices=("low", "medium", "high", "xhigh", "max"))
-    group.add_argument("--tools", type=tool_names, default=default.tools, metavar="A,B",
+    group.add_argument("--tools", type=tool_names, metavar="A,B",
                        help=f"tools it has, comma-separated ({','.join(default.tools)})")
     for name, text in (
         ("max_turns", "turns of the model in an attempt"),
@@ -1366,14 +1423,32 @@ def add_model_flags(group: argparse._ArgumentGroup) -> None:
         ("max_seconds", "seconds of an attempt"),
     ):
         value = getattr(default, name)
-        group.add_argument(f"--{name.replace('_', '-')}", type=positive, default=value,
-                           metavar="N", help=f"{text} ({value})")
+        group.add_argument(flag(name), type=positive, metavar="N", help=f"{text} ({value})")
     group.add_argument("--portable", action="store_true",
                        help="send no effort, thinking, caching or strict tools, which servers of "
                        "other makers (and old models) may not know")
     group.add_argument("--allow-unsandboxed-tools", action="store_true",
                        help="let execute_code run the model's programs without bubblewrap: as "
                        "your user, with your files in reach")
+
+
+def flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+IGNORED = {"offline": {"model", "effort"}, "portable": {"effort"}}
+
+
+def parse(arguments: list[str] | None) -> Json:
+    """The flags that were given; those that would change nothing are refused."""
+    parser = build_parser()
+    given = vars(parser.parse_args(arguments))
+    for mode in set(given) & {"offline", "portable", "report", "regrade"}:
+        useless = sorted(set(given) & IGNORED.get(mode, set(given) - {mode}))
+        if useless:
+            parser.error(f"{flag(mode)} takes no notice of {', '.join(map(flag, useless))}: "
+                         "leave it out")
+    return given
 
 
 def positive(text: str) -> int:
@@ -1396,23 +1471,24 @@ def tool_names(text: str) -> tuple[str, ...]:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns the exit code."""
-    options = build_parser().parse_args(arguments)
+    given = parse(arguments)
     # A TERM while nothing runs yet ends like Ctrl-C; attempt_all has its own handlers.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        if options.report:
-            return show_end(options.report, report_again(options.report))
-        if options.regrade:
-            return show_end(options.regrade, regrade(options.regrade))
-        return show_end(options.output_dir, validate(prepare(options)))
+        if "report" in given:
+            return show_end(given["report"], report_again(given["report"]))
+        if "regrade" in given:
+            return show_end(given["regrade"], regrade(given["regrade"]))
+        run = prepare(given)
+        return show_end(run.directory, validate(run))
     except RunStopped as problem:
-        print(redact(f"validate_task.py: {problem}"), file=sys.stderr)
+        say(redact(f"validate_task.py: {problem}"), sys.stderr)
         return 2
     except OSError as problem:
-        print(f"validate_task.py: {problem.filename or ''}: {problem.strerror}", file=sys.stderr)
+        say(f"validate_task.py: {problem.filename or ''}: {problem.strerror}", sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("validate_task.py: interrupted", file=sys.stderr)
+        say("validate_task.py: interrupted", sys.stderr)
         return 130
 
 
@@ -1423,19 +1499,21 @@ def report_again(directory: Path) -> Json:
     return results
 
 
-def prepare(options: argparse.Namespace) -> Run:
+def prepare(given: Json) -> Run:
     """From flags to a run, refusing here what would only fail later."""
-    settings = settings_from(options)
-    directory = options.output_dir
-    if options.resume:
+    settings = settings_from(given)
+    usual = "demo_results" if settings.scripted else "validation_results"
+    directory, runs = given.get("output_dir", Path(usual)), given.get("runs", RUNS)
+    if "resume" in given:
         rows = resume(directory, settings)
+        runs = runs_to_resume(directory, rows, given.get("runs"))
     elif any(recorded_attempts(directory)):
         raise RunStopped(f"{directory} already holds attempts: --resume goes on with them, another "
                          "--output-dir starts afresh.")
     else:
         rows = {}
     check_machine()
-    run = Run(directory, settings, options.runs, options.concurrency, rows=rows)
+    run = Run(directory, settings, runs, given.get("concurrency", CONCURRENCY), rows=rows)
     run.show = Progress(run).show
     return run
 
@@ -1454,7 +1532,7 @@ def check_machine() -> None:
         raise RunStopped("the grader rejects its own reference solution on this machine")
 
 
-def settings_from(options: argparse.Namespace) -> Settings:
+def settings_from(given: Json) -> Settings:
     """The settings that the flags describe."""
     from variance_dropout_task import available_sandbox
 
@@ -1462,13 +1540,14 @@ def settings_from(options: argparse.Namespace) -> Settings:
         import anthropic
     except ImportError:
         raise RunStopped("the SDK is not installed: pip install 'anthropic>=2.0,<3'") from None
-    chosen = {name: getattr(options, name) for name in ("tools", "max_turns", "max_tokens",
-              "max_total_tokens", "max_seconds", "portable")}
-    if options.offline:
-        return Settings(model="scripted", effort="none", base_url="inside the process",
-                        scripted=True, **chosen)
-    unsafe = "execute_code" in options.tools and available_sandbox() != "bubblewrap"
-    if unsafe and not options.allow_unsandboxed_tools:
+    chosen = Settings(**{key: value for key, value in given.items() if hasattr(Settings, key)})
+    if "offline" in given:
+        return replace(chosen, model="scripted", effort="none", base_url="inside the process",
+                       scripted=True)
+    if chosen.portable:
+        chosen = replace(chosen, effort="not sent")
+    unsafe = "execute_code" in chosen.tools and available_sandbox() != "bubblewrap"
+    if unsafe and "allow_unsandboxed_tools" not in given:
         raise RunStopped(
             "execute_code would run the model's programs without a sandbox: bubblewrap is missing "
             "or not usable here. Install bubblewrap, leave the tool out (--tools "
@@ -1477,65 +1556,87 @@ def settings_from(options: argparse.Namespace) -> Settings:
     try:
         with anthropic.Anthropic() as client:  # as the SDK finds it: environment or profile
             base_url = str(client.base_url.copy_with(userinfo=b"")).rstrip("/")
+            headers = {name.lower() for name in client.default_headers}
+            found = client.credentials or headers & {"authorization", "x-api-key"}
     except anthropic.AnthropicError as problem:
         raise RunStopped(f"{describe(problem)}. {NO_CREDENTIALS}") from None
-    return Settings(model=options.model, effort=options.effort, base_url=base_url, **chosen)
+    if not found:
+        raise RunStopped(NO_CREDENTIALS)
+    return replace(chosen, base_url=base_url)
 
 
 class Progress:
     """A line as each attempt ends, with the tally; a bar below where tqdm is installed."""
 
     def __init__(self, run: Run) -> None:
-        print(f"{run.runs} attempts of {run.settings.model}, {run.concurrency} at once, "
-              f"into {run.directory}")
-        if run.settings.scripted:
-            print(paint(SCRIPTED, "33"))
-        print(f"{'':>4} {'':<5} {'error':>5} {'failure mode':<33} {'turns':>5} {'tokens':>6} "
-              f"{'time':>7} {'passed':>7}", flush=True)
         self.bar: Any = None
+        if not run.todo():
+            say(f"nothing missing: {count_attempts(run.runs)}, all with a verdict")
+            return
+        say(f"{count_attempts(run.runs)} of {run.settings.model}, {run.concurrency} at once, "
+            f"into {run.directory}")
+        if run.settings.scripted:
+            say(paint(SCRIPTED, "33"))
+        say(f"{'variance':>16} {'failure mode':<33} {'turns':>5} {'tokens':>6} "
+            f"{'time':>7} {'passed':>7}")
         with contextlib.suppress(ImportError):
             tqdm = importlib.import_module("tqdm").tqdm
-            kept = sum(row["result"] != "ERROR" for row in run.rows.values())
+            kept = run.runs - len(run.todo())
             self.bar = tqdm(total=run.runs, initial=kept, disable=None, unit="attempt")
 
     def show(self, row: Json, results: Json) -> None:
         """An attempt has ended."""
         line = progress_line(row, results["statistics"])
         if self.bar is None:
-            print(line, flush=True)
+            say(line)
             return
-        self.bar.write(line)
+        with self.bar.external_write_mode():
+            say(line)
         self.bar.update()
         if self.bar.n >= self.bar.total:
             self.bar.close()
 
 
 def progress_line(row: Json, figures: Json) -> str:
-    """At most 80 columns: number, result, worst error, failure mode, turns, tokens, seconds."""
+    """Number, result, worst variance error, failure mode, turns, tokens, seconds, tally: at most
+    80 columns. Below it what went wrong, where there is no verdict."""
     colour = {"PASS": "32", "FAIL": "31", "ERROR": "33"}[row["result"]]
-    what = redact(row["error"] or row["failure_mode"] or "")
+    error = redact(f"\n     {row['error']}") if row["error"] else ""
     tokens = f"{sum(row['tokens'].values()) / 1000:.1f}k"
     tally = f"{figures['passes']}/{figures['graded']}"
     return (
         f"{'#' + str(row['number']):>4} {paint(format(row['result'], '<5'), colour)} "
-        f"{percent(row['variance_error']):>5} {what[:33]:<33} {row['turns']:>5} {tokens:>6} "
-        f"{row['seconds']['total']:>6.1f}s {tally:>7}"
+        f"{percent(row['variance_error']):>5} {row['failure_mode'] or '':<33.33} {row['turns']:>5} "
+        f"{tokens:>6} {row['seconds']['total']:>6.1f}s {tally:>7}{error}"
     )
 
 
 def show_end(directory: Path, results: Json) -> int:
     """The headline and where the rest is; returns the exit code."""
-    print("", *headline(results), "", sep="\n")
+    say("\n".join(["", *headline(results), ""]))
     if results["scripted"]:
-        print(paint(SCRIPTED, "33"))
-    for change in results.get("regraded", {}).get("changes", []):
-        print(f"re-graded, changed: {change_in_words(change)}")
-    print(f"report: {directory / REPORT_FILE}")
+        say(paint(SCRIPTED, "33"))
+    for line in regraded_in_words(results):
+        say(line)
+    say(f"report: {directory / REPORT_FILE}")
     if results["status"] in ("interrupted", "stopped"):
-        print(redact(f"{results['status']}: {results['reason'] or '--resume goes on'}"),
-              file=sys.stderr)
-    failed = 1 if results["errors"] else 0
-    return {"interrupted": 130, "stopped": 2}.get(results["status"], failed)
+        why = results["reason"] or f"{graded_so_far(results)}, `--resume` goes on"
+        say(redact(f"{results['status']}: {why}"), sys.stderr)
+        return {"interrupted": 130, "stopped": 2}[results["status"]]
+    if results["errors"]:
+        say(f"errors: `--resume` runs {count_attempts(results['errors'])} again", sys.stderr)
+    return 1 if results["errors"] else 0
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """A line to whoever still reads. Where nobody does (`| head`) all goes on in silence: what
+    matters is in the files."""
+    stream = stream or sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        with open(os.devnull, "w") as nowhere:  # Python's own flush at the end must not fail
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def paint(text: str, colour: str) -> str:

@@ -273,8 +273,10 @@ def setup_task_files(workspace: str | Path) -> Path:
     """Write the two starting files of the task into `workspace`; returns it as a Path.
 
     The directory is created where missing; files of these names in it are replaced. Raises
-    OSError when it cannot be written.
+    OSError when it cannot be written, ValueError for an empty path.
     """
+    if not str(workspace):
+        raise ValueError("workspace: expected a path, got an empty string")
     directory = Path(workspace)
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in ((SOLUTION_FILE, BUGGY_IMPLEMENTATION), (TEST_FILE, TEST_SCRIPT)):
@@ -516,7 +518,7 @@ def _check_arguments(time_limit: float, sandbox: str) -> None:
 def _workspace(path: str | Path) -> Path:
     """The directory; raises GradingError if there is none."""
     try:
-        if Path(path).is_dir():
+        if str(path) and Path(path).is_dir():
             return Path(path)
         reason = ""
     except OSError as error:
@@ -683,86 +685,100 @@ def draw_probe(digest: bytes) -> Probe:
     """
     rng = random.Random(digest)
     inputs = _draw_inputs(digest)
+    plan = _Plan(rng)
     drawn = (rng.uniform(0.05, 0.2), rng.uniform(0.8, 0.95))
+    largest = rng.choice(GRADED_RATES)
+    for rate in (*GRADED_RATES, *drawn):
+        _plan_rate(plan, rng, rate, rate == largest)
     spots = [rng.uniform(0.02, 0.98) for _ in range(10)]
     spots += [10 ** -rng.uniform(2, 4), 1 - 10 ** -rng.uniform(1.3, 2.7)]
+    for kind, rate in enumerate(spots):  # each distribution, in each dtype, in training
+        first = _draw_call(rng, 0, rate, "train", _draw_shape(rng, 900), kind)
+        plan.add(rate, "train", first, _draw_shape(rng, 40))
+    first = _draw_call(rng, 0, 0.0, "zero", _draw_shape(rng, 300), rng.randrange(8, 12))
+    plan.add(0.0, "zero", first, _draw_shape(rng, 3000), _draw_shape(rng, 7), (), how=[0])
+    plan.add(0.0, "zero", "eval", _draw_shape(rng, 300), "train", _draw_shape(rng, 300))
+    plan.add(0.5, "train", how={})
+    near = [10 ** rng.uniform(-6, 2) for _ in range(4)]
+    for rate in (*BAD_RATES, -near[0], -near[1], 1 + near[2], 1 + near[3]):
+        plan.scripts.append([[Step("bad", 0, rate, "", rate, _REFUSED)]])
+    steps = [_with_input(step, inputs) for step in plan.interleaved()]
+    steps.append(Step("end", 0, 0.0, "", None, _DONE))
+    return Probe(rng.getrandbits(63), inputs, rng.sample(_CALLERS, 4), steps)
 
-    scripts: list[list[list[Step]]] = []
-    layers = itertools.count()
 
-    def script(
-        rate: float, phase: str, *steps: Any, how: Any = None, at_once: bool = False
+def _plan_rate(plan: _Plan, rng: random.Random, rate: float, largest: bool) -> None:
+    """What is asked at a graded rate, or at one of the two that are drawn beside them.
+
+    Calls of one shape on the same data, of one layer and of two, one after the other and long
+    after: masks that are cached, or seeded by the data, in the constructor or in train(), come
+    twice. So do those of small calls.
+    """
+    shapes = [_draw_shape(rng, 1.12 * MASK_UNITS, at_least=MASK_UNITS) for _ in range(4)]
+    twin = _draw_call(rng, 0, rate, "train", _draw_shape(rng, 1.8 * MASK_UNITS, MASK_UNITS))
+    rest: list[Any] = [twin, twin, *shapes[:3], (), (1,), (0,), (rng.randint(1, 9), 0, 2)]
+    pairs = 13 if rate == 0.7 else 3
+    for pair in range(pairs):
+        rest += [_draw_shape(rng, 8 * 40 ** ((pair + rng.random()) / pairs))] * 2
+    if rate == 0.7:  # one layer is called often: on single units, so that it costs little
+        rest += [(1,), (), (1, 1)] * 12
+    if rate in GRADED_RATES:
+        units = DROP_RATE_UNITS * 4 * rate * (1 - rate) - 14 * MASK_UNITS
+        rows = rng.randint(10, 14)
+        rest.append((rows, int(max(units, 110_000 * largest) / rows)))
+    rng.shuffle(rest)
+    plan.add(rate, "train", twin, *rest)
+    again = _draw_call(rng, 0, rate, "train", shapes[3])
+    double = _draw_call(rng, 0, rate, "eval", _draw_shape(rng, 900), rng.randrange(8, 12))
+    evaluation = [double, _draw_shape(rng, 60), (), (2, 0)]
+    plan.add(
+        rate, "train", "train", again, again, "other", again,
+        "other", "eval", "eval", *evaluation, "train", "train", again,
+        "other", "eval", _draw_shape(rng, 200), "train", again,
+        "other", "eval", _draw_shape(rng, 30), at_once=True,
+    )
+
+
+class _Plan:
+    """Collects scripts, each a layer or two and what is done with them in order."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.scripts: list[list[list[Step]]] = []
+        self.layers = itertools.count()
+
+    def add(
+        self, rate: float, phase: str, *steps: Any, how: Any = None, at_once: bool = False
     ) -> None:
-        """Add a layer and what is done with it, in order: mode names, calls, sizes or shapes.
+        """Add a script: mode names, calls and shapes; "other" goes on with the other layer.
 
-        "other" goes on with a second layer, or back to the first. The steps of scripts are
-        interleaved, except of one that is to be done at once.
+        how: the argument of the constructor. at_once: nothing else comes between its steps.
         """
         rows: list[Step] = []
         known: list[tuple[int, str]] = []
         for step in ("other", *steps):
+            if step == "other" and len(known) < 2:
+                known.insert(0, (next(self.layers), phase))
+                made = self.rng.choice(([rate], {"dropout_rate": rate})) if how is None else how
+                rows.append(Step("new", known[0][0], rate, phase, made, _STATE))
+                continue
             if step == "other":
-                if len(known) < 2:
-                    known.append((next(layers), phase))
-                    made = rng.choice(([rate], {"dropout_rate": rate})) if how is None else how
-                    rows.append(Step("new", known[-1][0], rate, phase, made, _STATE))
-                    known.insert(0, known.pop())
-                else:
-                    known.reverse()
+                known.reverse()
                 continue
             layer, now = known[0]
             if isinstance(step, str):
                 rows.append(Step("mode", layer, rate, now, step, _STATE))
                 known[0] = layer, "eval" if step == "eval" else "retrain" if rate else "zero"
             else:
-                rows.append(_draw_call(rng, layer, rate, now, step))
-        scripts.append([rows] if at_once else [[row] for row in rows])
+                rows.append(_draw_call(self.rng, layer, rate, now, step))
+        self.scripts.append([rows] if at_once else [[row] for row in rows])
 
-    largest = rng.choice(GRADED_RATES)
-    for rate in (*GRADED_RATES, *drawn):
-        # Calls of one shape on the same data, of one layer and of two, one after the other and
-        # long after: masks that are cached, or seeded by the data, in the constructor or in
-        # train(), come twice. So do those of small calls.
-        shapes = [_draw_shape(rng, 1.12 * MASK_UNITS, at_least=MASK_UNITS) for _ in range(4)]
-        twin = _draw_call(rng, 0, rate, "train", _draw_shape(rng, 1.8 * MASK_UNITS, MASK_UNITS))
-        rest: list[Any] = [twin, twin, *shapes[:3], (), (1,), (0,), (rng.randint(1, 9), 0, 2)]
-        pairs = 13 if rate == 0.7 else 3
-        for pair in range(pairs):
-            rest += [_draw_shape(rng, 8 * 40 ** ((pair + rng.random()) / pairs))] * 2
-        if rate == 0.7:  # one layer is called often: on single units, so that it costs little
-            rest += [(1,), (), (1, 1)] * 12
-        if rate in GRADED_RATES:
-            units = DROP_RATE_UNITS * 4 * rate * (1 - rate) - 14 * MASK_UNITS
-            rows = rng.randint(10, 14)
-            rest.append((rows, int(max(units, 110_000 * (rate == largest)) / rows)))
-        rng.shuffle(rest)
-        script(rate, "train", twin, *rest)
-        again = _draw_call(rng, 0, rate, "train", shapes[3])
-        double = _draw_call(rng, 0, rate, "eval", _draw_shape(rng, 900), rng.randrange(8, 12))
-        evaluation = [double, _draw_shape(rng, 60), (), (2, 0)]
-        script(
-            rate, "train", "train", again, again, "other", again,
-            "other", "eval", "eval", *evaluation, "train", "train", again,
-            "other", "eval", _draw_shape(rng, 200), "train", again,
-            "other", "eval", _draw_shape(rng, 30), at_once=True,
-        )
-    for kind, rate in enumerate(spots):  # each distribution, in each dtype, in training
-        first = _draw_call(rng, 0, rate, "train", _draw_shape(rng, 900), kind)
-        script(rate, "train", first, _draw_shape(rng, 40))
-    first = _draw_call(rng, 0, 0.0, "zero", _draw_shape(rng, 300), rng.randrange(8, 12))
-    script(0.0, "zero", first, _draw_shape(rng, 3000), _draw_shape(rng, 7), (), how=[0])
-    script(0.0, "zero", "eval", _draw_shape(rng, 300), "train", _draw_shape(rng, 300))
-    script(0.5, "train", how={})
-    near = [10 ** rng.uniform(-6, 2) for _ in range(4)]
-    bad = (*BAD_RATES, -near[0], -near[1], 1 + near[2], 1 + near[3])
-    scripts += [[[Step("bad", 0, rate, "", rate, _REFUSED)]] for rate in bad]
-
-    order = [index for index, chunks in enumerate(scripts) for _ in chunks]
-    rng.shuffle(order)
-    iterators = [iter(chunks) for chunks in scripts]
-    steps = [_with_input(step, inputs) for index in order for step in next(iterators[index])]
-    steps.append(Step("end", 0, 0.0, "", None, _DONE))
-    return Probe(rng.getrandbits(63), inputs, rng.sample(_CALLERS, 4), steps)
+    def interleaved(self) -> list[Step]:
+        """The steps of all scripts, each script in its order."""
+        order = [index for index, chunks in enumerate(self.scripts) for _ in chunks]
+        self.rng.shuffle(order)
+        iterators = [iter(chunks) for chunks in self.scripts]
+        return [step for index in order for step in next(iterators[index])]
 
 
 def _with_input(step: Step, inputs: bytes) -> Step:
@@ -923,7 +939,7 @@ def gather_evidence(submission: Submission, probe: Probe, run: Run | None) -> Ev
         return Evidence(submission, ("no_submission", f"{submission.problem}."), False, [], [])
     frames = run.frames
     has_root = frames[:1] == [("A", b"\x01")]  # written before a line of the submission ran
-    if problem := _problem_with_run(run):
+    if problem := _problem_with_run(run, submission.source):
         return Evidence(submission, problem, has_root, [], [])
     outcomes = [_outcome(step, *frame) for step, frame in zip(probe.steps, frames[2:], strict=True)]
     by_rate: dict[float, list[Outcome]] = {}
@@ -934,13 +950,14 @@ def gather_evidence(submission: Submission, probe: Probe, run: Run | None) -> Ev
     return Evidence(submission, None, has_root, outcomes, rates)
 
 
-def _problem_with_run(run: Run) -> tuple[str, str] | None:
+def _problem_with_run(run: Run, source: bytes) -> tuple[str, str] | None:
     """Why a run gave no outcomes to check: the failure mode and a sentence."""
+    hint = " It holds a Markdown fence: only the code belongs there." if b"```" in source else ""
     text = [payload.decode("utf-8", "replace") for kind, payload in run.frames[:2] if kind != "A"]
     if run.ending == "timeout":
         return "timeout", f"{SOLUTION_FILE} did not finish within the time limit ({run.detail})."
     if text and len(run.frames) == 1:
-        return "syntax_error", f"{SOLUTION_FILE} is not valid Python: {_printable(text[0])}."
+        return "syntax_error", f"{SOLUTION_FILE} is not valid Python: {_printable(text[0])}.{hint}"
     if text and run.frames[1][0] == "V":
         return "interface", f"{_printable(text[0])}."
     if text:
@@ -1048,7 +1065,7 @@ def _kinds(step: Step, early: bool) -> tuple[Kind, ...]:
     """The kinds of call in which the drop rate is looked at by itself; () is all of them."""
     return (
         (),
-        ("in arrays with", _size_class(step.x.size), "elements"),
+        ("in arrays of", _size_class(step.x.size)),
         ("in arrays with", step.x.ndim, "axes"),
         ("in arrays of", step.x.itemsize, "bytes an element"),
         ("in contiguous arrays" if step.x.flags.c_contiguous else "in strided arrays",),
@@ -1059,7 +1076,7 @@ def _kinds(step: Step, early: bool) -> tuple[Kind, ...]:
 
 
 def _size_class(size: int) -> str:
-    return "1" if size == 1 else "2 to 63" if size < 64 else "64 or more"
+    return "one element" if size == 1 else "2 to 63" if size < 64 else "64 or more"
 
 
 # --- The checks -----------------------------------------------------------------------------------
@@ -1072,6 +1089,7 @@ VARIANCE_TOLERANCE = 0.10
 FACTOR_TOLERANCE = 1e-5
 
 NOT_REACHED = "Not reached."
+NO_WORKSPACE = "no workspace, not looked at"
 
 # Wrong factors by formula of the drop rate p and keep probability q = 1 - p.
 WRONG_FACTORS: dict[str, Callable[[float, float], float]] = {
@@ -1105,8 +1123,8 @@ class Finding(NamedTuple):
 def check_test_file(evidence: Evidence) -> Finding:
     """`test_dropout.py` is byte for byte what it was."""
     if evidence.submission.tests_intact is False:
-        return Finding(f"{TEST_FILE} is not as it was: put it back.", "test_file_modified")
-    return Finding("intact" if evidence.submission.tests_intact else "no workspace, not looked at")
+        return Finding(f"{TEST_FILE} is not there as it was: put it back.", "test_file_modified")
+    return Finding("intact" if evidence.submission.tests_intact else NO_WORKSPACE)
 
 
 def check_runs(evidence: Evidence) -> Finding:
@@ -1117,7 +1135,8 @@ def check_runs(evidence: Evidence) -> Finding:
     for step, _, problem in evidence.outcomes:
         if problem and problem[0] == "crash":
             return Finding(f"{_call_text(step)} raised {problem[1]}.", "crash")
-    return Finding(f"{len(evidence.outcomes)} steps without an exception")
+    calls = sum(step.op == "call" for step, _, _ in evidence.outcomes)
+    return Finding(f"{calls} calls without an exception")
 
 
 def check_interface(evidence: Evidence) -> Finding:
@@ -1258,7 +1277,7 @@ def check_drop_rate(evidence: Evidence) -> Finding:
     for rate in evidence.rates:
         for kind, n, k in rate.drops:
             if not _is_plausible(k, n, rate.rate):
-                measured = " ".join([f"{k / n:.4f} of {n}", *map(str, kind)])
+                measured = " ".join([f"{k / n:.4f} of {n:,} units", *map(str, kind)])
                 return Finding(
                     f"Rate {rate.rate:.4g}: expected a fraction of {rate.rate:.4g} of the units "
                     f"to be dropped, measured {measured}.",
@@ -1302,7 +1321,7 @@ def check_variance(evidence: Evidence) -> Finding:
     """For zero-mean input, Var(output) is within 10 % of Var(input) at every rate."""
     ratios = {rate.rate: rate.variance_ratio for rate in evidence.measured}
     shown = ", ".join(
-        f"{ratios[rate]:.3f} at rate {rate}" if rate in ratios else f"nothing at rate {rate}"
+        (f"{ratios[rate]:.3f}" if rate in ratios else "nothing measurable") + f" at rate {rate}"
         for rate in GRADED_RATES
     )
     errors = {rate: abs(ratio - 1) for rate, ratio in ratios.items()}
@@ -1804,7 +1823,7 @@ def _child_program() -> None:
                 return b"A", zeros(1).tobytes()
             if op == "end":
                 if any(modified(*one) for one in given):
-                    return b"V", b"x was modified after the call"
+                    return b"V", b"an input was modified"
                 if any(modified(*one) for one in returned):
                     return b"V", b"an array that was returned has changed"
                 return b"A", b""
@@ -1842,8 +1861,6 @@ def _child_program() -> None:
                 if how == "r" and "read-only" in str(error):
                     return b"V", b"x, which was read-only, was written to"
                 raise
-            if modified(*given[-1]):
-                return b"V", b"x was modified"
             kind: Any = type(y)
             if kind is not ndarray and not (shape == () and kind is scalars[dtype]):
                 return b"V", f"expected a plain ndarray, got {kind.__name__}".encode()
@@ -2196,6 +2213,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     setup = commands.add_parser("setup", help="write the starting files into a directory")
     setup.add_argument("directory", metavar="DIR")
+    setup.add_argument("--force", action="store_true", help="replace work that is there")
     grade = commands.add_parser("grade", help="judge the dropout.py in a directory")
     grade.add_argument("directory", metavar="DIR")
     grade.add_argument("--json", action="store_true", help="print the verdict as JSON")
@@ -2219,13 +2237,20 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
-    except (GradingError, OSError, ValueError) as error:
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    except (GradingError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
 def _run_command(options: argparse.Namespace) -> int:
     if options.command == "setup":
+        solution = Path(options.directory) / SOLUTION_FILE
+        fresh = not solution.exists() or solution.read_bytes() == BUGGY_IMPLEMENTATION.encode()
+        if not (fresh or options.force):
+            raise ValueError(f"{solution} holds work; --force replaces it by the starting file")
         directory = setup_task_files(options.directory)
         print(f"Wrote {directory / SOLUTION_FILE} and {directory / TEST_FILE}.")
         return 0
@@ -2238,13 +2263,15 @@ def _run_command(options: argparse.Namespace) -> int:
     verdict = grade_solution(
         options.directory, time_limit=options.time_limit, sandbox=options.sandbox
     )
+    if not any((Path(options.directory) / name).exists() for name in (SOLUTION_FILE, TEST_FILE)):
+        print("note: there is neither file of the task here; see setup", file=sys.stderr)
     print(json.dumps(verdict, indent=2) if options.json else _render(verdict), flush=True)
     return 0 if verdict["passed"] else 1
 
 
 def _paint(text: str, colour: int) -> str:
     """Text in an ANSI colour, on a terminal and where NO_COLOR is not set."""
-    if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+    if sys.stdout and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
         return f"\033[{colour}m{text}\033[0m"
     return text
 
@@ -2255,12 +2282,15 @@ _RED, _GREEN, _BOLD = 31, 32, 1
 def _render(verdict: Verdict) -> str:
     """A verdict for a person, in 80 columns."""
     lines = []
-    for check in verdict["checks"]:
+    reached = [check for check in verdict["checks"] if check["detail"] != NOT_REACHED]
+    for check in reached:
         mark = _paint("PASS", _GREEN) if check["passed"] else _paint("FAIL", _RED)
-        name = f"{check['name']:<21}"
+        mark = "--  " if check["detail"] == NO_WORKSPACE else mark
         detail = textwrap.wrap(check["detail"], 50)
-        lines.append(f"  {mark}  {name} {detail[0]}")
+        lines.append(f"  {mark}  {check['name']:<21} {detail[0]}")
         lines += [" " * 30 + line for line in detail[1:]]
+    if len(reached) < len(verdict["checks"]):
+        lines.append(f"  --    {len(verdict['checks']) - len(reached)} other checks: not reached")
     result = _paint("PASSED", _GREEN) if verdict["passed"] else _paint("FAILED", _RED)
     mode = f" ({verdict['failure_mode']})" if verdict["failure_mode"] else ""
     how = f"{verdict['sandbox']}, {verdict['duration_s']:.2f} s"
@@ -2272,15 +2302,16 @@ def _demo() -> str:
     with Grader(workers=1) as grader:
         buggy, reference = grader.map([BUGGY_IMPLEMENTATION, REFERENCE_IMPLEMENTATION])
     depth = 30
-    chart = [f"  {'layers':>6}  {'1/keep_prob':<34}1/sqrt(keep_prob)"]
+    chart = [f"  layers  {'1/keep_prob':<37}1/sqrt(keep_prob)"]
     curves = [variance_by_depth(s, depth) for s in (BUGGY_IMPLEMENTATION, REFERENCE_IMPLEMENTATION)]
     for layers in range(0, depth + 1, 5):
         cells = []
         for variances, colour in zip(curves, (_RED, _GREEN), strict=True):
-            bar = "#" * (1 + max(0, round(2 * math.log10(variances[layers]))))
-            cells.append((f"{variances[layers]:<9.3g}", _paint(bar, colour), " " * (25 - len(bar))))
-        (left, bar, gap), (right, other, _) = cells
-        chart.append(f"  {layers:>6}  {left}{bar}{gap}{right}{other}")
+            variance = variances[layers]
+            number = f"{variance:.2f}" if variance < 100 else f"{variance:,.0f}"
+            bar = "#" * (1 + max(0, round(2 * math.log10(variance))))
+            cells.append(f"{number:>13} {_paint(bar, colour)}{' ' * (20 - len(bar))}")
+        chart.append(f"  {layers:>6} {cells[0]}  {cells[1]}".rstrip())
     return "\n".join(
         [
             _paint("Variance-Stabilized Dropout", _BOLD),
@@ -2293,10 +2324,12 @@ def _demo() -> str:
             _render(reference),
             "",
             f"Why it matters: the variance of activations in a network of {depth} random linear",
-            "layers with dropout at rate 0.5 (one # more: 3.2 times the variance):",
+            "layers with dropout at rate 0.5 (bars: logarithmic):",
             *chart,
             "",
-            "Next: `setup DIR` makes a workspace, `grade DIR` judges it; see --help.",
+            "Next, a workspace of your own, and its verdict:",
+            "  python variance_dropout_task.py setup work",
+            "  python variance_dropout_task.py grade work",
         ]
     )
 

@@ -10,6 +10,7 @@ import dis
 import inspect
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import types
@@ -205,6 +206,24 @@ for path in {paths!r}:
 raise RuntimeError(f"<{{read}}>")
 """
     assert "<[]>" in grader.grade_source(source)["feedback"]
+
+
+def test_packages_beside_numpy_are_not_on_the_path(graders: Graders, sandbox: str) -> None:
+    """NumPy is loaded by then, and its directory gone from sys.path: also without Landlock."""
+    there = f"{str(task._packages())!r} in sys.path"
+    source = f"import sys\nraise RuntimeError('<' + str({there}) + '>')\n"
+    assert "<False>" in graders(sandbox).grade_source(source)["feedback"]
+
+
+def test_a_project_beside_the_interpreter_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the project lies in a directory that the sandbox shows, bubblewrap covers it."""
+    if not shutil.which("bwrap"):
+        pytest.skip("no bubblewrap here")
+    assert "--tmpfs" not in task._bubblewrap()
+    inside = Path(task._interpreter_paths()[-2]) / "project"
+    monkeypatch.setattr(task, "__file__", str(inside / "variance_dropout_task.py"))
+    command = task._bubblewrap()
+    assert command[command.index("--tmpfs") + 1] == str(inside)
 
 
 def test_bubblewrap_shows_nothing_of_the_project(graders: Graders) -> None:

@@ -45,7 +45,7 @@ def test_demo() -> None:
     done = run()
     assert (done.returncode, done.stderr) == (0, "")
     failed = "FAILED (mean_preserving_scaling_unchanged), reward 0.0"
-    for text in ("1.429 at rate 0.3", failed, "PASSED, reward 1.0", "1.07e+09"):
+    for text in ("1.429 at rate 0.3", failed, "PASSED, reward 1.0", "1,074,9"):
         assert text in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "\033" not in done.stdout
@@ -101,7 +101,9 @@ def test_help_is_the_manual() -> None:
         (["grade", ".", "--time-limit", "soon"], "argument --time-limit"),
         (["grade"], "required: DIR"),
         (["dance"], "invalid choice"),
-        (["setup", "/dev/null/work"], "error: "),
+        (["setup", "/dev/null/work"], "error: /dev/null/work: Not a directory"),
+        (["setup", ""], "error: workspace: expected a path, got an empty string"),
+        (["grade", ""], "error: workspace: expected a directory, got ''"),
     ],
 )
 def test_errors_are_one_sentence_and_exit_2(
@@ -147,3 +149,41 @@ def test_any_letters_in_any_locale(tmp_path: Path) -> None:
     done = run("grade", str(tmp_path), PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (1, "")
     assert "caf\\xe9" in done.stdout
+
+
+def test_setup_keeps_work_that_is_there(tmp_path: Path) -> None:
+    """A dropout.py that is not the starting file is replaced with --force alone."""
+    work = str(tmp_path / "work")
+    assert run("setup", work).returncode == 0
+    assert run("setup", work).returncode == 0  # the starting file is no work
+    (tmp_path / "work" / "dropout.py").write_text("mine")
+    done = run("setup", work)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--force" in done.stderr
+    assert (tmp_path / "work" / "dropout.py").read_text() == "mine"
+    assert run("setup", work, "--force").returncode == 0
+    assert (tmp_path / "work" / "dropout.py").read_text() == task.BUGGY_IMPLEMENTATION
+
+
+def test_a_directory_that_is_no_workspace_is_noted(tmp_path: Path) -> None:
+    """A verdict is given, and a hint at what may have been meant."""
+    done = run("grade", str(tmp_path))
+    assert done.returncode == 1
+    assert "see setup" in done.stderr
+
+
+def test_what_was_not_reached_is_one_line(tmp_path: Path) -> None:
+    """A submission that cannot run shows why, not a column of failures; a fence is named."""
+    task.setup_task_files(tmp_path)
+    (tmp_path / "dropout.py").write_text(f"```python\n{task.REFERENCE_IMPLEMENTATION}```\n")
+    out = run("grade", str(tmp_path)).stdout
+    assert out.count("FAIL ") == 1
+    assert "8 other checks: not reached" in out
+    assert "Markdown" in out
+
+
+def test_closed_standard_output_is_no_traceback() -> None:
+    """As with `>&-` in a shell."""
+    command = f'"{sys.executable}" "{SCRIPT}" >&-'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr

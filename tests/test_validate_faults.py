@@ -192,6 +192,7 @@ def test_errors_stay_out_of_the_rate(tmp_path: Path) -> None:
         done = call_command(*flags, env=api.environment())
         assert done.returncode == 1
         assert "Success Rate: 100.0% (2/2)" in done.stdout
+        assert "errors: `--resume` runs 2 attempts again" in done.stderr
         kept = [path.read_bytes() for path in sorted((out / "attempts").iterdir())]
         done = call_command(*flags, "--resume", env=api.environment())
     assert done.returncode == 0, done.stderr
@@ -221,7 +222,7 @@ def test_keys_of_any_form_are_redacted(monkeypatch: pytest.MonkeyPatch, name: st
 
 
 def test_missing_credentials_are_a_sentence(tmp_path: Path) -> None:
-    """No key at all: one sentence with the next step, exit code 2, no request."""
+    """No key at all: one sentence with the next step, exit code 2, no request, no directory."""
     with FakeAPI(RIGHT) as api:
         env = {**api.environment(), "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
         del env["ANTHROPIC_API_KEY"]
@@ -229,3 +230,16 @@ def test_missing_credentials_are_a_sentence(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "Set ANTHROPIC_API_KEY" in done.stderr
     assert api.requests == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_header_may_be_the_credential(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a gateway takes a header of its own no key is needed; without both it is refused."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    with pytest.raises(v.RunStopped, match="Set ANTHROPIC_API_KEY"):
+        v.settings_from({"tools": ("write_file",)})
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "Authorization: Bearer gateway-secret")
+    assert v.settings_from({"tools": ("write_file",)}).tools == ("write_file",)

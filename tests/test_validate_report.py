@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
 import subprocess
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,8 @@ FACTS: Json = {
     "fingerprint": {"prompt": "aa", "task": "bb", "grader": "cc",
                     "settings": {"model": "claude-opus-5-5", "effort": "medium",
                                  "tools": ["read_file", "write_file"], "max_turns": 20}},
-    "versions": {"python": "3.12.1", "anthropic": "2.12.0", "sandbox": "bubblewrap"},
+    "versions": {"validate_task.py": "0123456789abcdef", "python": "3.12.1",
+                 "anthropic": "2.12.0", "sandbox": "bubblewrap"},
 }
 
 
@@ -63,7 +66,7 @@ def test_headline_and_verdict() -> None:
     ):
         assert line in report.splitlines()
     assert "**Inconclusive**: 4 of 15 attempts passed" in report
-    assert "do not tell whether" in report
+    assert "does not tell whether" in report
     assert "about 105 in all" in report
 
 
@@ -94,16 +97,37 @@ def test_an_unfinished_run_has_no_verdict(status: str, reason: str | None, words
     """The report says why there is none, and how to go on."""
     report = v.render_report(results(12, 3, status=status, reason=reason, runs=30))
     assert words in report
-    assert "**No verdict**: 15 of 30 attempts are graded" in report
+    assert f"**No verdict**: 15 of 30 attempts graded; {reason or ''}" in report
+    assert ".." not in report
     assert "--resume" in report
     assert "Range Status: no verdict" in report
 
 
 def test_nothing_graded_is_no_rate() -> None:
-    """All errors: no percentage appears, and no division by zero."""
-    report = v.render_report(results(0, 0, row(1, "ERROR"), row(2, "ERROR")))
-    assert "Success Rate: not measured" in report
-    assert "no attempt could be graded" in report
+    """All errors: no figure, no histogram and no word of a verdict, only what to do."""
+    document = results(0, 0, row(1, "ERROR"), row(2, "ERROR"))
+    report = v.render_report(document)
+    assert "Success Rate: not measured (0 of 2 attempts graded)" in report
+    assert "nothing was graded, since all attempts ended in errors" in report
+    assert "conclusive" not in report
+    assert v.histogram(document, False) == ["Nothing was measured."]
+    assert "`--resume` runs" in report
+
+
+def test_a_run_that_stopped_before_the_first_attempt_says_why() -> None:
+    """The reason stands there once and ends in one full stop; no verdict is claimed."""
+    report = v.render_report(results(0, 0, status="stopped", reason="401. Set a key.", runs=15))
+    assert "**No verdict**: 0 of 15 attempts graded; 401. Set a key. `--resume` goes on." in report
+    assert "conclusive" not in report
+    assert "- Finish the run: `--resume`." in report
+
+
+def test_one_attempt_is_singular() -> None:
+    """A run of one attempt reads like English, and has no pass@k to speak of."""
+    report = v.render_report(results(0, 1))
+    assert "1 attempts" not in report
+    assert "0 of 1 attempt passed" in report
+    assert "Pass at k" not in report
 
 
 def test_errors_are_listed_and_kept_out() -> None:
@@ -161,7 +185,9 @@ def test_settings_and_hashes_are_in_the_report() -> None:
     """What shaped the result, and that neither seed nor temperature exists."""
     report = v.render_report(results(4, 11))
     for fact in ("| model | claude-opus-5-5 |", "| effort | medium |", "| anthropic | 2.12.0 |",
-                 "| grader, SHA-256 | cc |", "input 135,000, output 15,000"):
+                 "| grader, SHA-256 (its first 12 digits) | cc |",
+                 "| validate_task.py, SHA-256 (its first 12 digits) | 0123456789ab |",
+                 "input 135,000, output 15,000"):
         assert fact in report
     assert "Seed and temperature" in report
 
@@ -171,6 +197,14 @@ def test_scripted_results_are_stamped(scripted: bool) -> None:
     """The stamp stands above everything, and only over scripted results."""
     report = v.render_report(results(4, 11, scripted=scripted))
     assert (v.SCRIPTED in report.partition("```")[0]) is scripted
+
+
+def test_scripted_results_give_no_advice() -> None:
+    """Nobody should buy 105 attempts because of a script; a real run gets that advice."""
+    advice = v.recommendations(results(4, 11, scripted=True))
+    assert len(advice) == 1
+    assert "no model was measured" in advice[0]
+    assert "about 105 in all" in v.recommendations(results(4, 11))[0]
 
 
 def test_the_report_comes_from_the_json_alone(tmp_path: Path) -> None:
@@ -255,19 +289,39 @@ def test_the_examples_of_the_help_are_valid() -> None:
     assert len(lines) >= 5
     for line in lines:
         flags = line.partition("validate_task.py")[2].partition("   ")[0]
-        v.build_parser().parse_args(shlex.split(flags))
+        v.parse(shlex.split(flags))
 
 
 @pytest.mark.parametrize(
     "flags",
     [["--runs", "0"], ["--runs", "x"], ["--tools", "read_file"], ["--tools", "bash"],
-     ["--effort", "huge"], ["--offline", "--regrade", "x"], ["--temperature", "1"]],
+     ["--effort", "huge"], ["--offline", "--regrade", "x"], ["--temperature", "1"],
+     ["--offline", "--model", "x"], ["--portable", "--effort", "low"],
+     ["--report", "x", "--resume"], ["--regrade", "x", "--runs", "15"]],
 )
 def test_wrong_usage_is_told(flags: list[str]) -> None:
     """Flags that make no sense end with exit code 2 and a sentence, before anything is made."""
     done = call_command(*flags)
     assert done.returncode == 2
     assert "error:" in done.stderr
+
+
+def test_a_flag_without_effect_is_named() -> None:
+    """It is refused by name; one that works in that mode is not."""
+    done = call_command("--offline", "--model", "x", "--max-turns", "3")
+    assert "--offline takes no notice of --model: leave it out" in done.stderr
+    assert v.parse(["--offline", "--max-turns", "3"]) == {"offline": True, "max_turns": 3}
+
+
+def test_scripted_and_real_runs_have_directories_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at --offline does not stand in the way of the real run after it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
+    assert v.prepare({"offline": True}).directory == Path("demo_results")
+    real = v.prepare({"allow_unsandboxed_tools": True})
+    assert (real.directory, real.runs) == (Path("validation_results"), 15)
 
 
 def test_a_directory_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
@@ -294,7 +348,7 @@ def test_code_runs_unsandboxed_only_when_allowed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
 
     def settings(*flags: str) -> v.Settings:
-        return v.settings_from(v.build_parser().parse_args(flags))
+        return v.settings_from(v.parse(list(flags)))
 
     with pytest.raises(v.RunStopped, match="--allow-unsandboxed-tools"):
         settings()
@@ -323,7 +377,7 @@ def test_a_password_in_the_address_is_not_recorded(monkeypatch: pytest.MonkeyPat
     """ANTHROPIC_BASE_URL may hold credentials for a proxy."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://user:secret@127.0.0.1:8000/api")
-    settings = v.settings_from(v.build_parser().parse_args(["--tools", "write_file"]))
+    settings = v.settings_from(v.parse(["--tools", "write_file"]))
     assert settings.base_url == "http://127.0.0.1:8000/api"
 
 
@@ -331,8 +385,14 @@ def test_defaults_of_flags_and_settings_agree(monkeypatch: pytest.MonkeyPatch) -
     """The command without flags runs what Settings() describes."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
     monkeypatch.delenv("ANTHROPIC_BASE_URL", raising=False)
-    flags = v.build_parser().parse_args(["--allow-unsandboxed-tools"])
-    assert v.settings_from(flags) == v.Settings()
+    assert v.settings_from(v.parse(["--allow-unsandboxed-tools"])) == v.Settings()
+
+
+def test_an_effort_that_is_not_sent_is_not_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--portable sends no effort, so the settings and the report name none."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
+    settings = v.settings_from(v.parse(["--portable", "--allow-unsandboxed-tools"]))
+    assert settings.effort == "not sent"
 
 
 @pytest.mark.parametrize(
@@ -357,24 +417,28 @@ def test_the_widest_progress_line_fits() -> None:
 
 
 def test_an_error_line_says_what_happened() -> None:
-    """An attempt without verdict shows its error where others show the failure mode."""
-    line = v.progress_line(row(3, "ERROR"), {"passes": 1, "graded": 2})
+    """An attempt without verdict has its whole error on a line of its own below."""
+    error = "RateLimitError: 429 " + "and so on " * 10 + "to the end"
+    line, below = v.progress_line(row(3, "ERROR", error=error),
+                                  {"passes": 1, "graded": 2}).split("\n")
     assert "ERROR" in line
-    assert "RateLimitError: 429" in line
+    assert below == "     " + error
 
 
 def test_tqdm_draws_a_bar_where_it_is_installed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With tqdm the lines go through its write, and the bar moves on; a stand-in counts."""
+    """With tqdm it makes room for the lines, and the bar moves on; a stand-in counts."""
 
     class Bar:
         def __init__(self, **named: Any) -> None:
             self.total, self.n = named["total"], named["initial"]
             self.seen: list[str] = []
 
-        def write(self, line: str) -> None:
-            self.seen.append(line)
+        @contextlib.contextmanager
+        def external_write_mode(self) -> Iterator[None]:
+            self.seen.append("line")
+            yield
 
         def update(self) -> None:
             self.n += 1
@@ -392,7 +456,7 @@ def test_tqdm_draws_a_bar_where_it_is_installed(
     assert len(progress.bar.seen) == 1
     progress.show(row(3), results(0, 3))
     assert progress.bar.seen[-1] == "close"
-    assert "mean_preserving_scaling" not in capsys.readouterr().out
+    assert capsys.readouterr().out.count("mean_preserving_scaling") == 2
 
 
 def test_the_command_is_the_file() -> None:

@@ -23,6 +23,7 @@ from fake_api import (
     always,
     call,
     call_command,
+    command,
     run_command,
     script,
     solver,
@@ -125,10 +126,38 @@ def test_resuming_a_finished_run_asks_nothing(offline: tuple[Path, str]) -> None
     before = results_in(offline[0])["attempts"]
     done = call_command("--offline", "--resume", "--output-dir", offline[0])
     assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("nothing missing: 15 attempts, all with a verdict\n\nSuccess")
     assert results_in(offline[0])["attempts"] == before
 
 
 # --- Resuming
+
+
+def test_resume_goes_on_to_the_number_that_was_asked_for(tmp_path: Path) -> None:
+    """Without --runs a run of 20 that was interrupted at 1 is one of 20, not one of 15."""
+    offline_run(tmp_path, 1)
+    rows = v.resume(tmp_path, SCRIPTED)
+    v.Run(tmp_path, SCRIPTED, 20, rows=rows).publish("interrupted")
+    assert v.runs_to_resume(tmp_path, rows, None) == 20
+    assert v.runs_to_resume(tmp_path, rows, 30) == 30
+    done = call_command("--offline", "--resume", "--runs", 2, "--output-dir", tmp_path)
+    assert done.returncode == 2
+    assert "--runs 2 would judge a part of the run of 20 attempts" in done.stderr
+
+
+def test_resume_needs_something_to_go_on_with(tmp_path: Path) -> None:
+    """An empty directory is refused; where the results are lost, --runs must say the number."""
+    done = call_command("--offline", "--resume", "--output-dir", tmp_path)
+    assert done.returncode == 2
+    assert "holds no run to go on with" in done.stderr
+    offline_run(tmp_path, 1, 2)
+    (tmp_path / v.RESULTS_FILE).unlink()
+    rows = v.resume(tmp_path, SCRIPTED)
+    with pytest.raises(v.RunStopped, match="say with --runs"):
+        v.runs_to_resume(tmp_path, rows, None)
+    with pytest.raises(v.RunStopped, match="a part of the run of 2"):
+        v.runs_to_resume(tmp_path, rows, 1)
+    assert v.runs_to_resume(tmp_path, rows, 4) == 4
 
 
 @pytest.mark.parametrize("key", ["prompt", "task", "grader"])
@@ -177,7 +206,8 @@ def test_killed_at_random_moments_nothing_that_ended_is_lost(tmp_path: Path, nam
     env = {**os.environ, "TMPDIR": str(tmp_path)}  # kill -9 leaves workspaces behind
     kept: dict[str, bytes] = {}
     for _ in range(2):
-        with started_command(*flags, "--resume", env=env) as process:
+        more = ["--resume"] if (tmp_path / v.RESULTS_FILE).exists() else []
+        with started_command(*flags, *more, env=env) as process:
             assert process.stdout is not None
             process.stdout.readline()  # the head of the table: now it begins
             time.sleep(random.uniform(0.0, 1.2))
@@ -190,7 +220,8 @@ def test_killed_at_random_moments_nothing_that_ended_is_lost(tmp_path: Path, nam
         assert now.items() >= kept.items()
         assert all(json.loads(content)["result"] for content in now.values())
         kept = now
-    done = run_command(*flags, "--resume")
+    more = ["--resume"] if (tmp_path / v.RESULTS_FILE).exists() else []
+    done = run_command(*flags, *more)
     assert done.returncode == 0, done.stderr
     assert results_in(tmp_path)["statistics"]["graded"] == 8
     for path_name, content in kept.items():
@@ -258,6 +289,19 @@ def test_an_interrupt_does_not_wait_for_the_service(tmp_path: Path) -> None:
     assert results_in(tmp_path)["status"] == "interrupted"
 
 
+@pytest.mark.parametrize("errors", [subprocess.PIPE, subprocess.STDOUT])
+def test_a_reader_that_leaves_does_not_end_the_run(tmp_path: Path, errors: int) -> None:
+    """`| head -1`: the run goes on in silence, to its usual end and exit code."""
+    flags = ("--offline", "--runs", 4, "--concurrency", 1, "--output-dir", tmp_path)
+    with subprocess.Popen(command(*flags), stdout=subprocess.PIPE, stderr=errors) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        complaint = process.stderr.read() if process.stderr else b""
+    assert (process.returncode, complaint) == (0, b"")
+    assert results_in(tmp_path)["statistics"]["graded"] == 4
+
+
 def test_a_killed_run_has_a_report(tmp_path: Path) -> None:
     """After kill -9 the report says that the run did not end, and holds no verdict."""
     flags = ("--offline", "--runs", 200, "--output-dir", tmp_path)
@@ -286,7 +330,9 @@ def test_regrading_changes_nothing_where_nothing_changed(tmp_path: Path) -> None
     That includes a refusal, a removed file and a forged test."""
     results = offline_run(tmp_path, 10, 17, 22, 23)
     again = v.regrade(tmp_path)
-    assert again["regraded"]["changes"] == []
+    assert (again["regraded"]["graded"], again["regraded"]["changes"]) == (3, [])
+    assert "re-graded: 3 graded again, 0 verdicts changed" in (
+        tmp_path / v.REPORT_FILE).read_text()
     assert again["attempts"] == results["attempts"]
     assert set(again["failure_modes"]) == {
         "refusal", "interface", "no_submission", "test_file_modified"}
@@ -295,11 +341,13 @@ def test_regrading_changes_nothing_where_nothing_changed(tmp_path: Path) -> None
 def test_regrading_names_changed_verdicts_and_makes_no_request(tmp_path: Path) -> None:
     """An attempt recorded as failed whose source is right becomes PASS, and that is said; there
     is no key and no server, so no request could be made."""
-    offline_run(tmp_path, 2)
+    offline_run(tmp_path, 2, 10)
     edit_attempt(tmp_path, 2, lambda record: record.update(result="FAIL", failure_mode="crash"))
-    edit_attempt(tmp_path, 2, lambda record: record["fingerprint"].update(grader="older"))
+    for number in (2, 10):  # 10 refuses: nothing to grade, but it must not block --resume
+        edit_attempt(tmp_path, number, lambda record: record["fingerprint"].update(grader="older"))
     done = run_command("--regrade", tmp_path, env={"PATH": os.environ["PATH"]})
     assert done.returncode == 0, done.stderr
+    assert "re-graded: 1 graded again, 1 verdict changed" in done.stdout
     assert "re-graded, changed: attempt 2: FAIL crash -> PASS" in done.stdout
     assert "re-graded, changed: attempt 2: FAIL crash -> PASS" in (
         tmp_path / v.REPORT_FILE).read_text()
@@ -352,6 +400,7 @@ def test_the_command_over_loopback(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     settings = results_in(tmp_path)["fingerprint"]["settings"]
     assert (settings["model"], settings["base_url"]) == ("local", api.url)
+    assert "2 attempts of `local` (effort not sent)" in (tmp_path / v.REPORT_FILE).read_text()
     assert results_in(tmp_path)["scripted"] is False
     assert v.SCRIPTED not in (tmp_path / v.REPORT_FILE).read_text()
     assert {body["model"] for body in api.requests} == {"local"}

@@ -139,7 +139,17 @@ def test_statistics_of_no_graded_attempt() -> None:
     figures = v.statistics(0, 0, complete=True)
     assert figures["success_rate"] is None
     assert figures["verdict"] == "none"
+    assert figures["interval_95"] is None
+    assert figures["probability_in_range"] is None
     assert figures["pass_at_k"] == {}
+
+
+@pytest.mark.parametrize(
+    ("n", "ks"), [(1, []), (2, ["1"]), (9, ["1", "3"]), (20, ["1", "3", "5", "10"])]
+)
+def test_pass_at_k_is_given_up_to_half_of_the_attempts(n: int, ks: list[str]) -> None:
+    """Beyond that nearly all choices of k attempts overlap, and the figure says little."""
+    assert list(v.statistics(1, n, complete=True)["pass_at_k"]) == ks
 
 
 def test_an_incomplete_run_has_no_verdict() -> None:
