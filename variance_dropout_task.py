@@ -1861,6 +1861,8 @@ def _child_program() -> None:
                 if how == "r" and "read-only" in str(error):
                     return b"V", b"x, which was read-only, was written to"
                 raise
+            if modified(*given[-1]):
+                return b"V", b"x was modified"
             kind: Any = type(y)
             if kind is not ndarray and not (shape == () and kind is scalars[dtype]):
                 return b"V", f"expected a plain ndarray, got {kind.__name__}".encode()
