@@ -28,11 +28,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import functools
 import hashlib
 import inspect
 import io
 import itertools
 import json
+import marshal
 import math
 import os
 import platform
@@ -396,6 +398,9 @@ class Grader:
         self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(self.workers):
             self._idle.put(None)
+        # Freed at once, never touched: from now on malloc keeps pages instead of giving them back
+        # after every grade (mallopt(3), M_MMAP_THRESHOLD), which took a tenth of its time.
+        np.empty(16 << 20, np.uint8)
 
     def grade_source(self, source: str | bytes) -> Verdict:
         """Grade the text of a `dropout.py`."""
@@ -629,13 +634,14 @@ GRADED_RATES = (0.3, 0.5, 0.7)
 BAD_RATES = (-0.1, -math.inf, 1.0, 1.5, math.inf, math.nan, -1, 1, 2)
 
 # Units at a graded rate p: at least DROP_RATE_UNITS * 4p(1-p). At 0.5 the drop rate may then be off
-# by 1.6 points, and one that is off by 3 points is more than 6 standard deviations from passing.
-DROP_RATE_UNITS = 54_000
+# by 1.7 points, and one that is off by 3 points is more than 6 standard deviations from passing.
+DROP_RATE_UNITS = 52_000
 # Two masks are compared over this many units; every graded rate has several calls that large.
-MASK_UNITS = 2048
+MASK_UNITS = 1024
 
 # Elements of one distribution: of the nearly normal one, and of each of six others.
-_LARGE, _SMALL = 15_360, 4_096
+_LARGE, _SMALL = 15_360, 1_024
+_RECTIFIED = 4  # the small distribution that has zeros
 
 
 class Step(NamedTuple):
@@ -653,22 +659,21 @@ class Step(NamedTuple):
     phase: str
     argument: Any
     x: np.ndarray[Any, Any]  # the input of a call; for another step, the form of its answer
+    has_zeros: bool = False  # x has elements that are 0: they are no units
 
 
 class Probe(NamedTuple):
     """All that a submission will be asked: the same source always meets the same probe."""
 
     seed: int
-    inputs: bytes
-    callers: list[tuple[str, str]]
     steps: list[Step]
 
 
 _STATE = np.zeros(2)  # the answer to "new" and "mode": dropout_rate and training
 _REFUSED = np.zeros(1)  # the answer to "bad": 1.0 for a ValueError
-_DONE = _NO_INPUT = np.zeros(0)  # the answer to "end"
+_DONE = np.zeros(0)  # the answer to "end"
 
-# Who seems to call the layer: code that acts by its caller meets several.
+# Who seems to call the layer: code that acts by its caller meets them all.
 _CALLERS = [
     ("test_dropout.py", "test_variance_is_preserved"),
     ("train.py", "training_step"),
@@ -681,61 +686,66 @@ _CALLERS = [
 def draw_probe(digest: bytes) -> Probe:
     """Draw a probe from the SHA-256 of a source, so that no code is written for the one it meets.
 
-    Only `random.Random` and SHAKE-256 are used, whose streams do not change between versions.
+    Only `random.Random` is used, whose stream does not change between versions.
     """
-    rng = random.Random(digest)
-    inputs = _draw_inputs(digest)
-    plan = _Plan(rng)
-    drawn = (rng.uniform(0.05, 0.2), rng.uniform(0.8, 0.95))
-    largest = rng.choice(GRADED_RATES)
-    for rate in (*GRADED_RATES, *drawn):
-        _plan_rate(plan, rng, rate, rate == largest)
-    spots = [rng.uniform(0.02, 0.98) for _ in range(10)]
-    spots += [10 ** -rng.uniform(2, 4), 1 - 10 ** -rng.uniform(1.3, 2.7)]
+    plan = _Plan(random.Random(digest))
+    low, high = plan.uniform(0.05, 0.15), plan.uniform(0.88, 0.95)
+    for rate in GRADED_RATES:
+        _plan_statistics(plan, rate)
+    for rate in (*GRADED_RATES, low, high):
+        _plan_modes(plan, rate)
+    # Units on their own: a right layer never keeps 15 of them at the high rate, nor drops 12 at the
+    # low one.
+    plan.add(high, "train", *[(1,), (), (1, 1)] * 5)
+    plan.add(low, "train", *[(1,), (), (1, 1)] * 4)
+    spots = [plan.uniform(0.02, 0.98) for _ in range(4)]
+    spots += [10 ** -plan.uniform(2, 4), 1 - 10 ** -plan.uniform(1.3, 2.7)]
     for kind, rate in enumerate(spots):  # each distribution, in each dtype, in training
-        first = _draw_call(rng, 0, rate, "train", _draw_shape(rng, 900), kind)
-        plan.add(rate, "train", first, _draw_shape(rng, 40))
-    first = _draw_call(rng, 0, 0.0, "zero", _draw_shape(rng, 300), rng.randrange(8, 12))
-    plan.add(0.0, "zero", first, _draw_shape(rng, 3000), _draw_shape(rng, 7), (), how=[0])
-    plan.add(0.0, "zero", "eval", _draw_shape(rng, 300), "train", _draw_shape(rng, 300))
+        calls = [plan.call(0, rate, "train", plan.shape(400), k) for k in (kind, kind + 6)]
+        plan.add(rate, "train", *calls)
+    first = plan.call(0, 0.0, "zero", plan.shape(300), 8 + plan.below(4))
+    plan.add(0.0, "zero", first, plan.shape(2500), plan.shape(7), (), how=[0])
+    plan.add(0.0, "zero", "eval", plan.shape(60), (2, 0), (), "train", plan.shape(300))
     plan.add(0.5, "train", how={})
-    near = [10 ** rng.uniform(-6, 2) for _ in range(4)]
+    near = [10 ** plan.uniform(-6, 2) for _ in range(4)]
     for rate in (*BAD_RATES, -near[0], -near[1], 1 + near[2], 1 + near[3]):
         plan.scripts.append([[Step("bad", 0, rate, "", rate, _REFUSED)]])
-    steps = [_with_input(step, inputs) for step in plan.interleaved()]
+    steps = plan.interleaved()
     steps.append(Step("end", 0, 0.0, "", None, _DONE))
-    return Probe(rng.getrandbits(63), inputs, rng.sample(_CALLERS, 4), steps)
+    return Probe(plan.below(1 << 53), steps)
 
 
-def _plan_rate(plan: _Plan, rng: random.Random, rate: float, largest: bool) -> None:
-    """What is asked at a graded rate, or at one of the two that are drawn beside them.
+def _plan_statistics(plan: _Plan, rate: float) -> None:
+    """What is asked of one layer at a graded rate: enough units for its drop rate and its masks.
 
-    Calls of one shape on the same data, of one layer and of two, one after the other and long
-    after: masks that are cached, or seeded by the data, in the constructor or in train(), come
-    twice. So do those of small calls.
+    Two calls on the same data and, at one rate, pairs of small calls of one shape: masks that
+    are cached, or seeded by the data, come twice.
     """
-    shapes = [_draw_shape(rng, 1.12 * MASK_UNITS, at_least=MASK_UNITS) for _ in range(4)]
-    twin = _draw_call(rng, 0, rate, "train", _draw_shape(rng, 1.8 * MASK_UNITS, MASK_UNITS))
-    rest: list[Any] = [twin, twin, *shapes[:3], (), (1,), (0,), (rng.randint(1, 9), 0, 2)]
-    pairs = 13 if rate == 0.7 else 3
-    for pair in range(pairs):
-        rest += [_draw_shape(rng, 8 * 40 ** ((pair + rng.random()) / pairs))] * 2
-    if rate == 0.7:  # one layer is called often: on single units, so that it costs little
-        rest += [(1,), (), (1, 1)] * 12
-    if rate in GRADED_RATES:
-        units = DROP_RATE_UNITS * 4 * rate * (1 - rate) - 14 * MASK_UNITS
-        rows = rng.randint(10, 14)
-        rest.append((rows, int(max(units, 110_000 * largest) / rows)))
-    rng.shuffle(rest)
-    plan.add(rate, "train", twin, *rest)
-    again = _draw_call(rng, 0, rate, "train", shapes[3])
-    double = _draw_call(rng, 0, rate, "eval", _draw_shape(rng, 900), rng.randrange(8, 12))
-    evaluation = [double, _draw_shape(rng, 60), (), (2, 0)]
+    twin = plan.call(0, rate, "train", plan.shape(1.2 * MASK_UNITS, MASK_UNITS), 13)
+    whole = plan.pick(((MASK_UNITS,), (4, MASK_UNITS // 4), (2, 1, MASK_UNITS // 2)))
+    calls: list[Any] = [twin, whole, (), (1 + plan.below(9), 0)]
+    if rate == 0.5:
+        for _ in range(7):
+            shape = plan.shape(plan.uniform(40, 64))
+            calls += [plan.call(0, rate, "train", shape, plan.below(4)) for _ in range(2)]
+    rows = 10 + plan.below(5)
+    units = DROP_RATE_UNITS * 4 * rate * (1 - rate) - 8 * MASK_UNITS
+    calls.append((rows, int(units / rows) + 1))
+    plan.rng.shuffle(calls)
+    plan.add(rate, "train", twin, *calls)
+
+
+def _plan_modes(plan: _Plan, rate: float) -> None:
+    """Calls on the same data, of one layer and of two, with changes of mode between them.
+
+    Masks that are cached, or seeded in the constructor, in train() or in eval(), come twice.
+    """
+    again = plan.call(0, rate, "train", plan.shape(1.2 * MASK_UNITS, MASK_UNITS))
+    double = plan.call(0, rate, "eval", plan.shape(200), 8 + plan.below(4))
     plan.add(
         rate, "train", "train", again, again, "other", again,
-        "other", "eval", "eval", *evaluation, "train", "train", again,
-        "other", "eval", _draw_shape(rng, 200), "train", again,
-        "other", "eval", _draw_shape(rng, 30), at_once=True,
+        "other", "eval", "eval", double, plan.shape(60), "train", "train", again,
+        "other", "eval", plan.shape(200), "train", again, at_once=True,
     )
 
 
@@ -743,9 +753,15 @@ class _Plan:
     """Collects scripts, each a layer or two and what is done with them in order."""
 
     def __init__(self, rng: random.Random) -> None:
-        self.rng = rng
+        self.rng, self.uniform = rng, rng.uniform
         self.scripts: list[list[list[Step]]] = []
         self.layers = itertools.count()
+
+    def below(self, n: int) -> int:
+        return int(self.rng.random() * n)
+
+    def pick(self, options: Any) -> Any:
+        return options[int(self.rng.random() * len(options))]
 
     def add(
         self, rate: float, phase: str, *steps: Any, how: Any = None, at_once: bool = False
@@ -759,7 +775,7 @@ class _Plan:
         for step in ("other", *steps):
             if step == "other" and len(known) < 2:
                 known.insert(0, (next(self.layers), phase))
-                made = self.rng.choice(([rate], {"dropout_rate": rate})) if how is None else how
+                made = self.pick(([rate], {"dropout_rate": rate})) if how is None else how
                 rows.append(Step("new", known[0][0], rate, phase, made, _STATE))
                 continue
             if step == "other":
@@ -769,8 +785,10 @@ class _Plan:
             if isinstance(step, str):
                 rows.append(Step("mode", layer, rate, now, step, _STATE))
                 known[0] = layer, "eval" if step == "eval" else "retrain" if rate else "zero"
+            elif isinstance(step, Step):
+                rows.append(step._replace(layer=layer, phase=now))
             else:
-                rows.append(_draw_call(self.rng, layer, rate, now, step))
+                rows.append(self.call(layer, rate, now, step))
         self.scripts.append([rows] if at_once else [[row] for row in rows])
 
     def interleaved(self) -> list[Step]:
@@ -780,19 +798,69 @@ class _Plan:
         iterators = [iter(chunks) for chunks in self.scripts]
         return [step for index in order for step in next(iterators[index])]
 
+    def shape(self, size: float, at_least: int = 0) -> tuple[int, ...]:
+        """A shape with 1 to 7 axes and about `size` elements; some of its axes have length 1."""
+        rest, axes = int(size), [1] * self.pick((0, 0, 1, 2))
+        for _ in range(self.below(5)):
+            if rest >= 16:
+                axes.append(2 + self.below(math.isqrt(rest) - 1))
+                rest //= axes[-1]
+        axes.append(rest)
+        self.rng.shuffle(axes)
+        return tuple(axes) if math.prod(axes) >= at_least else self.shape(size, at_least)
 
-def _with_input(step: Step, inputs: bytes) -> Step:
-    if step.op != "call":
-        return step
-    dtype, shape, start, _, offset, strides, memory, _ = step.argument
-    x = np.ndarray(shape, dtype, inputs, start + offset, tuple(strides))
-    return step._replace(x=x if memory in ("", "r") else x.astype(memory, "C"))
+    def call(
+        self, layer: int, rate: float, phase: str, shape: Any, kind: int | None = None
+    ) -> Step:
+        """A call on elements of a drawn distribution, dtype and memory layout.
+
+        kind: 0 to 5 for the small distributions in float32, 6 to 11 in float64; 12 and 13 for the
+        nearly normal one, which large arrays have.
+        """
+        size = math.prod(shape)
+        if kind is None:
+            kind = 12 + self.below(2) if size >= MASK_UNITS else min(self.below(18), 12)
+        layout = self.pick(("own memory", "own memory", "C", "F", "reversed", "every other"))
+        if size > _LARGE / 2:
+            kind, layout = 12, "one row"  # the largest cost no more than they must
+        memory = "r" if layout == "C" else ""
+        if kind == 13 or layout in ("own memory", "one row"):
+            memory = "<f8" if 6 <= kind < 12 or kind == 13 else "<f4"
+        step = 2 if layout == "every other" else 1
+        span = step * max(size if layout != "one row" else shape[-1], 1)
+        dtype, itemsize = ("<f8", 8) if 6 <= kind < 12 else ("<f4", 4)
+        if kind >= 12:
+            start = itemsize * self.below(_LARGE - span + 1)
+        else:
+            start = 4 * _LARGE + (24 * _SMALL if kind >= 6 else 0)
+            start += itemsize * (_SMALL * (kind % 6) + self.below(_SMALL - span + 1))
+        strides = [itemsize * step] * len(shape)
+        axes = range(1, len(shape)) if layout == "F" else range(len(shape) - 2, -1, -1)
+        for axis in axes:
+            before = axis - 1 if layout == "F" else axis + 1
+            strides[axis] = strides[before] * shape[before]
+        offset = 0
+        if layout == "reversed" and size:
+            strides = [-stride for stride in strides]
+            offset = itemsize * (size - 1)
+        if layout == "one row":
+            strides[0] = 0
+        window = [start, start + span * itemsize, offset, strides]
+        x = np.ndarray(shape, dtype, _pool(), start + offset, strides)
+        if len(memory) > 1:
+            x = x.astype(memory, copy=False)
+        argument = [dtype, shape, *window, memory, self.below(len(_CALLERS))]
+        return Step("call", layer, rate, phase, argument, x, kind % 6 == _RECTIFIED and kind < 12)
 
 
-def _draw_inputs(digest: bytes) -> bytes:
-    """Elements of seven distributions, as float32; after them, of all but the first as float64."""
+@functools.cache
+def _pool() -> bytes:
+    """Elements of seven distributions, as float32; after them, of all but the first as float64.
+
+    They are the same for every probe, which draws what it makes of them: both sides hold them.
+    """
     count = 3 * _LARGE + 6 * _SMALL
-    words = np.frombuffer(hashlib.shake_256(digest).digest(2 * count), "<u2")
+    words = np.frombuffer(hashlib.shake_256(b"dropout").digest(2 * count), "<u2")
     uniform = (words + np.float32(0.5)) / np.float32(2**15) - np.float32(1.0)  # in (-1, 1), never 0
     a, b, c = uniform[: 3 * _LARGE].reshape(3, _LARGE)
     u = uniform[3 * _LARGE :].reshape(6, _SMALL)
@@ -811,58 +879,6 @@ def _draw_inputs(digest: bytes) -> bytes:
     return b"".join([large.tobytes(), small.tobytes(), double.tobytes()])
 
 
-def _draw_shape(rng: random.Random, size: float, at_least: int = 0) -> tuple[int, ...]:
-    """A shape with 1 to 7 axes and about `size` elements; some of its axes have length 1."""
-    rest, axes = int(size), [1] * rng.choice((0, 0, 1, 2))
-    for _ in range(rng.randrange(5)):
-        if rest >= 16:
-            axes.append(rng.randint(2, math.isqrt(rest)))
-            rest //= axes[-1]
-    axes.append(rest)
-    rng.shuffle(axes)
-    return tuple(axes) if math.prod(axes) >= at_least else _draw_shape(rng, size, at_least)
-
-
-def _draw_call(
-    rng: random.Random, layer: int, rate: float, phase: str, shape: Any, kind: int | None = None
-) -> Step:
-    """A call on elements of a drawn distribution, dtype and memory layout.
-
-    Given a Step instead of a shape, the same call on another layer. kind: 0 to 5 for the small
-    distributions in float32, 6 to 11 in float64, else the nearly normal one (in float32).
-    """
-    if isinstance(shape, Step):
-        return shape._replace(layer=layer, phase=phase)
-    size = math.prod(shape)
-    kind = rng.randrange(18) if kind is None else kind
-    kind = 12 if size >= MASK_UNITS else min(kind, 12)
-    layout = rng.choice(("own memory", "own memory", "C", "F", "reversed", "every other"))
-    memory = "r" if layout == "C" else ""
-    if layout == "own memory" or size > 50_000:
-        memory = "<f8" if 6 <= kind < 12 else rng.choice(("<f4", "<f8")) if kind == 12 else "<f4"
-    layout = "one row" if size > _LARGE / 2 else layout  # large arrays cost no input
-    step = 2 if layout == "every other" else 1
-    span = step * max(size if layout != "one row" else shape[-1], 1)
-    dtype, itemsize = ("<f8", 8) if 6 <= kind < 12 else ("<f4", 4)
-    if kind >= 12:
-        start = itemsize * rng.randrange(_LARGE - span + 1)
-    else:
-        start = 4 * _LARGE + (24 * _SMALL if kind >= 6 else 0)
-        start += itemsize * (_SMALL * (kind % 6) + rng.randrange(_SMALL - span + 1))
-    axes = shape if layout == "F" else shape[::-1]
-    strides = [itemsize * step * math.prod(axes[:k]) for k in range(len(axes))]
-    strides = strides if layout == "F" else strides[::-1]
-    offset = 0
-    if layout == "reversed" and size:
-        strides = [-stride for stride in strides]
-        offset = itemsize * (size - 1)
-    if layout == "one row":
-        strides[0] = 0
-    window = [start, start + span * itemsize, offset, strides]
-    argument = [dtype, shape, *window, memory, rng.randrange(4)]
-    return Step("call", layer, rate, phase, argument, _NO_INPUT)
-
-
 # --- The evidence ---------------------------------------------------------------------------------
 
 
@@ -872,7 +888,7 @@ class Run(NamedTuple):
     ending: "done", "timeout", "died" (detail: how), "killed" (from outside) or "worker lost".
     """
 
-    frames: list[tuple[str, bytes]]
+    frames: list[tuple[str, memoryview]]
     ending: str
     detail: str
 
@@ -886,6 +902,8 @@ class Outcome(NamedTuple):
 
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
+# By sign and size of the data, the drop rate is looked at in so many units of a rate and dtype.
+_STRATIFIED_UNITS = 8192
 Kind = tuple[object, ...]  # the words that say which units are meant; none for all
 
 
@@ -938,7 +956,8 @@ def gather_evidence(submission: Submission, probe: Probe, run: Run | None) -> Ev
     if run is None:
         return Evidence(submission, ("no_submission", f"{submission.problem}."), False, [], [])
     frames = run.frames
-    has_root = frames[:1] == [("A", b"\x01")]  # written before a line of the submission ran
+    # Written before a line of the submission ran, so it is believed.
+    has_root = bool(frames) and frames[0][0] == "A" and bytes(frames[0][1]) == b"\1"
     if problem := _problem_with_run(run, submission.source):
         return Evidence(submission, problem, has_root, [], [])
     outcomes = [_outcome(step, *frame) for step, frame in zip(probe.steps, frames[2:], strict=True)]
@@ -953,31 +972,32 @@ def gather_evidence(submission: Submission, probe: Probe, run: Run | None) -> Ev
 def _problem_with_run(run: Run, source: bytes) -> tuple[str, str] | None:
     """Why a run gave no outcomes to check: the failure mode and a sentence."""
     hint = " It holds a Markdown fence: only the code belongs there." if b"```" in source else ""
-    text = [payload.decode("utf-8", "replace") for kind, payload in run.frames[:2] if kind != "A"]
+    text = [_text(payload) for kind, payload in run.frames[:2] if kind != "A"]
     if run.ending == "timeout":
         return "timeout", f"{SOLUTION_FILE} did not finish within the time limit ({run.detail})."
     if text and len(run.frames) == 1:
-        return "syntax_error", f"{SOLUTION_FILE} is not valid Python: {_printable(text[0])}.{hint}"
+        return "syntax_error", f"{SOLUTION_FILE} is not valid Python: {text[0]}.{hint}"
     if text and run.frames[1][0] == "V":
-        return "interface", f"{_printable(text[0])}."
+        return "interface", f"{text[0]}."
     if text:
-        return "crash", f"{SOLUTION_FILE} cannot be imported: {_printable(text[0])}."
+        return "crash", f"{SOLUTION_FILE} cannot be imported: {text[0]}."
     if run.ending != "done":
         where = ("parsed", "imported")[len(run.frames)] if len(run.frames) < 2 else "called"
         return "crash", f"The process ended while {SOLUTION_FILE} was {where}: {run.detail}."
     return None
 
 
-def _outcome(step: Step, kind: str, payload: bytes) -> Outcome:
+def _outcome(step: Step, kind: str, payload: memoryview) -> Outcome:
     if kind == "A" and len(payload) == step.x.nbytes:
         return Outcome(step, np.frombuffer(payload, step.x.dtype), None)
-    text = _printable(payload.decode("utf-8", "replace")) if kind != "A" else "a malformed answer"
+    text = _text(payload) if kind != "A" else "a malformed answer"
     mode = "crash" if kind == "X" and step.op == "call" else "interface"
     return Outcome(step, None, (mode, text))
 
 
-def _printable(text: str) -> str:
+def _text(payload: memoryview) -> str:
     """Text of a submission, made harmless: one line of printable characters."""
+    text = bytes(payload).decode("utf-8", "replace")
     return "".join(c if c.isprintable() else " " for c in text)[:300].strip().rstrip(".")
 
 
@@ -988,8 +1008,9 @@ def _is_training_call(outcome: Outcome) -> bool:
 
 
 def _drops(outcome: Outcome) -> bool:
+    """Whether fewer elements of the output than of the input are other than 0."""
     assert outcome.y is not None
-    return bool(((outcome.y == 0.0) & (outcome.step.x.ravel() != 0.0)).any())
+    return bool(np.count_nonzero(outcome.y) < np.count_nonzero(outcome.step.x))
 
 
 def _rate_evidence(rate: float, outcomes: list[Outcome]) -> RateEvidence:
@@ -998,24 +1019,25 @@ def _rate_evidence(rate: float, outcomes: list[Outcome]) -> RateEvidence:
     lowest, highest, squares = math.inf, -math.inf, 0.0
     for dtype in ("<f4", "<f8"):
         calls = [o for o in outcomes if o.step.x.dtype == dtype]
-        units = [_units(outcome) for outcome in calls]
-        if not units:
+        if not calls:
             continue
         # One array for all calls: what follows costs little more than reading it.
-        x = np.concatenate([one for one, _ in units])
-        y = np.concatenate([other for _, other in units])
+        units = [_units(outcome) for outcome in calls]
+        x, y = (np.concatenate([pair[k] for pair in units]) for k in (0, 1))
         zeros = y == 0.0
         with np.errstate(all="ignore"):
             factors = y / x
-            squares += float(np.square(factors, dtype=np.float64).sum())
-        if not zeros.all():
-            survivors = np.where(zeros, factors[np.argmin(zeros)], factors)
-            highest = max(highest, float(survivors.max()))
-            lowest = min(lowest, float(survivors.min()))
-        for kind, selected in (("x > 0", x > 0), ("|x| > 1", np.abs(x) > 1)):
-            n, k = np.count_nonzero(selected), np.count_nonzero(zeros & selected)
+            squares += float(np.square(factors).sum())
+            top = factors.max(initial=0.0)
+            # A dropped unit takes the largest factor: cheaper than to select the others.
+            factors = factors + zeros * top if top > 0.0 else factors[~zeros]
+        lowest = min(lowest, float(factors.min(initial=np.inf)))
+        highest = max(highest, float(factors.max(initial=-np.inf)))
+        some_x, some_zeros = x[:_STRATIFIED_UNITS], zeros[:_STRATIFIED_UNITS]
+        for kind, selected in (("x > 0", some_x > 0), ("|x| > 1", np.abs(some_x) > 1)):
+            n, k = np.count_nonzero(selected), np.count_nonzero(some_zeros & selected)
             _count(drops, ("where", kind), n, k)
-            _count(drops, ("where not", kind), x.size - n, np.count_nonzero(zeros) - k)
+            _count(drops, ("where not", kind), some_x.size - n, np.count_nonzero(some_zeros) - k)
         end = 0
         for index, (outcome, (one, _)) in enumerate(zip(calls, units, strict=True)):
             mask, end = zeros[end : end + one.size], end + one.size
@@ -1026,7 +1048,7 @@ def _rate_evidence(rate: float, outcomes: list[Outcome]) -> RateEvidence:
             for call_kind in _kinds(outcome.step, 2 * index < len(calls)):
                 _count(drops, call_kind, mask.size, k)
             if mask.size == outcome.step.x.size:
-                masks.append((outcome.step, mask.reshape(outcome.step.x.shape)))
+                masks.append((outcome.step, mask))
     if any(_makes_something_of_nothing(outcome) for outcome in outcomes):
         highest = math.inf
     order = {id(outcome.step): number for number, outcome in enumerate(outcomes)}
@@ -1043,16 +1065,16 @@ def _units(outcome: Outcome) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]
     """Input and output of the units of a call."""
     x, y = outcome.step.x.ravel(), outcome.y
     assert y is not None
-    if np.count_nonzero(x) == x.size:
+    if not outcome.step.has_zeros:
         return x, y
     units = x != 0.0
     return x[units], y[units]
 
 
 def _makes_something_of_nothing(outcome: Outcome) -> bool:
-    assert outcome.y is not None
-    x = outcome.step.x.ravel()
-    return bool(np.count_nonzero(x) < x.size and outcome.y[x == 0.0].any())
+    x, y = outcome.step.x, outcome.y
+    assert y is not None
+    return outcome.step.has_zeros and bool(y[x.ravel() == 0.0].any())
 
 
 def _count(drops: dict[Kind, list[int]], kind: Kind, n: Any, k: Any) -> None:
@@ -1166,23 +1188,26 @@ def check_interface(evidence: Evidence) -> Finding:
 def check_mask(evidence: Evidence) -> Finding:
     """Units are dropped independently of each other; every call draws a fresh mask."""
     exact: list[bool] = []
-    large: list[Mask] = []
-    firsts: list[Mask] = []
+    shapes: dict[Any, Mask] = {}  # a mask for each shape
+    firsts: list[tuple[Step, Mask]] = []
     for rate in evidence.rates:
-        if problem := _repeated_mask(rate.masks):
-            return Finding(f"Rate {rate.rate:.4g}: {problem}, expected 0.", "mask_not_random")
         p = 1 - rate.keep_rate
-        masks = [mask for _, mask in rate.masks if mask.size >= MASK_UNITS and 0 < p < 1]
-        exact += [abs(np.count_nonzero(mask) - mask.size * p) <= 1 for mask in masks]
-        large += masks
-        firsts += masks[:1]
-    pairs = itertools.combinations(firsts, 2)
-    problem = next(filter(None, (_nested(one, other) for one, other in pairs)), None)
-    long = [mask for mask in large if mask.size >= 12 * MASK_UNITS]
-    if problem := problem or _structure(large, MASK_UNITS) or _structure(long, 12 * MASK_UNITS):
+        if not 0 < p < 1:
+            continue
+        large = [(step, mask) for step, mask in rate.masks if mask.size >= MASK_UNITS]
+        if problem := _repeated_mask(large) or _repeated_small_mask(rate.masks):
+            return Finding(f"Rate {rate.rate:.4g}: {problem}, expected 0.", "mask_not_random")
+        exact += [abs(np.count_nonzero(mask) - mask.size * p) <= 1 for _, mask in large]
+        shapes |= {step.x.shape: mask for step, mask in large}
+        firsts += large[:1]
+    largest = max(shapes.values(), key=lambda mask: mask.size, default=np.zeros(0, bool))
+    problem = _structure(list(shapes.values()), MASK_UNITS) or _structure([largest], 8 * MASK_UNITS)
+    if not problem and (problem := _repeated_mask(firsts)):
+        problem = f"At two rates, {problem}"
+    if problem:
         return Finding(f"{problem}, expected 0.", "mask_not_random")
-    # A binomial count with n p q >= 90 lies within 1 of its mean with probability 0.13 at most:
-    # for 20 masks, 1e-17.
+    # A binomial count with n p q >= 45 lies within 1 of its mean with probability 0.18 at most:
+    # for 20 masks, 1e-15.
     if len(exact) >= 20 and all(exact):
         return Finding(
             "Every mask drops the same fraction exactly: units are not dropped independently.",
@@ -1192,52 +1217,55 @@ def check_mask(evidence: Evidence) -> Finding:
 
 
 def _repeated_mask(masks: list[tuple[Step, Mask]]) -> str | None:
-    """The masks of two calls: of one layer and of two, on large arrays and on small ones."""
-    large = [(step.layer, mask.ravel()) for step, mask in masks if mask.size >= MASK_UNITS]
-    for (layer, one), (later, other) in itertools.combinations(large, 2):
-        n = min(one.size, other.size, 4 * MASK_UNITS)
-        correlation = _correlation([(one[:n], other[:n])])
-        if correlation is not None:
-            who = "one layer" if layer == later else "two layers"
-            return f"the masks of two calls of {who} have correlation {correlation:.3f}"
-    # Small masks have too few units to tell, so their pairs are taken together.
-    earlier: dict[Any, Mask] = {}
-    pairs: dict[str, list[tuple[Mask, Mask]]] = {}
-    for step, mask in masks:
-        if mask.size < MASK_UNITS and (step.layer, mask.shape) in earlier:
-            other = earlier.pop((step.layer, mask.shape))
-            pairs.setdefault(_size_class(mask.size), []).append((mask, other))
-        elif mask.size < MASK_UNITS:
-            earlier[step.layer, mask.shape] = mask
-    for size, several in pairs.items():
-        correlation = _correlation(several)
-        if correlation is not None:
-            return f"masks of one shape, of {size} units, have correlation {correlation:.3f}"
+    """Two large masks, of one layer or of two, that are not independent."""
+    if len(masks) < 2:
+        return None
+    bits = np.packbits([mask[:MASK_UNITS] for _, mask in masks], axis=-1).view(np.uint16)
+    both = _bits_set()[bits[:, None] & bits].sum(axis=-1, dtype=np.int64)
+    p = both.diagonal() / MASK_UNITS
+    spread = np.sqrt(p * (1 - p))
+    with np.errstate(all="ignore"):  # of a mask that is all one there is no correlation
+        correlations = (both / MASK_UNITS - np.outer(p, p)) / np.outer(spread, spread)
+        wrong = np.abs(correlations) > correlation_limit((p, p[:, None]), MASK_UNITS)
+    for one, other in np.argwhere(np.triu(wrong, 1)):
+        who = "one layer" if masks[one][0].layer == masks[other][0].layer else "two layers"
+        return f"the masks of two calls of {who} have correlation {correlations[one, other]:.3f}"
     return None
 
 
-def _nested(one: Mask, other: Mask) -> str | None:
-    """The first masks at two rates are uncorrelated, too."""
-    n = min(one.size, other.size)
-    correlation = _correlation([(one.ravel()[:n], other.ravel()[:n])])
-    if correlation is None:
+@functools.cache
+def _bits_set() -> np.ndarray[Any, Any]:
+    """How many bits are set in each number of 16 bits."""
+    numbers = np.arange(1 << 16, dtype=np.uint16)
+    bits = np.unpackbits(numbers.view(np.uint8)).reshape(-1, 16)
+    return np.asarray(bits.sum(axis=1, dtype=np.uint8))
+
+
+def _repeated_small_mask(masks: list[tuple[Step, Mask]]) -> str | None:
+    """Small masks of one layer and shape: too few units to tell, so pairs are taken together."""
+    earlier: dict[Any, Mask] = {}
+    ones: list[Mask] = []
+    others: list[Mask] = []
+    for step, mask in masks:
+        key = step.layer, step.x.shape
+        if 1 < mask.size < 64 and key in earlier:
+            ones.append(earlier.pop(key))
+            others.append(mask)
+        elif 1 < mask.size < 64:
+            earlier[key] = mask
+    if not ones:
         return None
-    return f"The first masks at two rates have correlation {correlation:.3f}"
-
-
-def _correlation(pairs: list[tuple[Mask, Mask]]) -> float | None:
-    """The correlation of two masks, or of several pairs taken together, if it is not near 0."""
-    n = sum(one.size for one, _ in pairs)
-    a = sum(int(np.count_nonzero(one)) for one, _ in pairs) / max(n, 1)
-    b = sum(int(np.count_nonzero(other)) for _, other in pairs) / max(n, 1)
-    if not (0 < a < 1 and 0 < b < 1):
+    one, other = np.concatenate(ones), np.concatenate(others)
+    p, q = float(one.mean()), float(other.mean())
+    if not (0 < p < 1 and 0 < q < 1):
         return None
-    both = sum(int(np.count_nonzero(one & other)) for one, other in pairs)
-    correlation = (both / n - a * b) / math.sqrt(a * (1 - a) * b * (1 - b))
-    return correlation if abs(correlation) > correlation_limit((a, b), n) else None
+    correlation = float((one & other).mean() - p * q) / math.sqrt(p * (1 - p) * q * (1 - q))
+    if abs(correlation) <= correlation_limit((p, q), one.size):
+        return None
+    return f"the masks of two small arrays of one shape have correlation {correlation:.3f}"
 
 
-def correlation_limit(rates: tuple[float, float], n: int, sets: int = 1, tests: int = 1) -> float:
+def correlation_limit(rates: tuple[Any, Any], n: int, sets: int = 1, tests: int = 1) -> Any:
     """How far the correlation of two independent masks of n units may be from 0.
 
     It is the mean of n products of standardised terms (a - p) / sqrt(pq), of variance 1 and at most
@@ -1247,9 +1275,8 @@ def correlation_limit(rates: tuple[float, float], n: int, sets: int = 1, tests: 
     is moved by the product of the two standardised errors, which is at most 2 L / n.
     """
     level = math.log(2 * tests / ALPHA)
-    largest = math.prod(max(p, 1 - p) / math.sqrt(p * (1 - p)) for p in rates)
-    spread = math.sqrt(2 * level * sets / n) + 2 * largest * level * sets / (3 * n)
-    return spread + 2 * level / n
+    largest = math.prod(np.maximum(p, 1 - p) / np.sqrt(p * (1 - p)) for p in rates)
+    return math.sqrt(2 * level * sets / n) + 2 * level * (largest * sets / 3 + 1) / n
 
 
 def _structure(masks: list[Mask], n: int) -> str | None:
@@ -1258,42 +1285,57 @@ def _structure(masks: list[Mask], n: int) -> str | None:
     That finds masks that are shared along an axis, tiled or regular. Pairs of units at one
     distance around a circle are three sets of independent pairs.
     """
-    rows = np.array([mask.ravel()[:n] for mask in masks], dtype=np.float32).reshape(-1, n)
-    rows = rows[(rows.min(axis=1) < rows.max(axis=1))]
-    p = rows.mean(axis=1, dtype=np.float64)
-    spectra = np.fft.rfft(rows - p[:, None])
-    moved = np.fft.irfft(np.abs(spectra) ** 2, n)[:, 1 : n // 2 + 1]
-    correlations = moved / (n * p * (1 - p))[:, None]
-    for rate, row in zip(p, correlations, strict=True):
-        lag = int(np.argmax(np.abs(row)))
-        if abs(row[lag]) > correlation_limit((float(rate), float(rate)), n, sets=3, tests=n):
-            return f"A mask and itself, moved by {lag + 1} units, have correlation {row[lag]:.3f}"
+    rows = np.array([mask[:n] for mask in masks if mask.size >= n], dtype=np.float32).reshape(-1, n)
+    p = rows.mean(axis=1)
+    with np.errstate(all="ignore"):  # of a mask that is all one there is no correlation
+        rows = (rows - p[:, None]) / np.sqrt(n * p * (1 - p))[:, None]
+        spectra = np.fft.rfft(rows)
+        correlations = np.fft.irfft(np.square(spectra.real) + np.square(spectra.imag), n)
+        correlations = np.abs(correlations[:, 1 : n // 2 + 1])
+        lags = correlations.argmax(axis=1)
+        found = correlations[np.arange(len(rows)), lags]
+        wrong = found > correlation_limit((p, p), n, sets=3, tests=n)
+    for index in np.flatnonzero(wrong):
+        moved, size = lags[index] + 1, found[index]
+        return f"A mask and itself, moved by {moved} units, have a correlation of size {size:.3f}"
     return None
 
 
 def check_drop_rate(evidence: Evidence) -> Finding:
     """In training each unit is dropped with probability dropout_rate: in all, by kind of call, and
     by sign and size of the data."""
+    together: dict[Kind, list[float]] = {}
     for rate in evidence.rates:
         for kind, n, k in rate.drops:
             if not _is_plausible(k, n, rate.rate):
-                measured = " ".join([f"{k / n:.4f} of {n:,} units", *map(str, kind)])
-                return Finding(
-                    f"Rate {rate.rate:.4g}: expected a fraction of {rate.rate:.4g} of the units "
-                    f"to be dropped, measured {measured}.",
-                    "wrong_drop_rate",
-                )
+                return _wrong_drop_rate(f"Rate {rate.rate:.4g}", kind, n, k, rate.rate)
+            for index, term in enumerate((n, k, n * rate.rate)):
+                together.setdefault(kind, [0, 0, 0.0])[index] += term
+    for kind, (units, dropped, expected) in together.items():
+        if units and not _is_plausible(dropped, units, expected / units):
+            rates = "At all rates together"
+            return _wrong_drop_rate(rates, kind, units, dropped, expected / units)
     return Finding("the fraction of units dropped is dropout_rate")
 
 
-def _is_plausible(k: int, n: int, p: float) -> bool:
-    """Whether k of n units, each dropped with probability p, is no more unlikely than ALPHA.
+def _wrong_drop_rate(where: str, kind: Kind, n: float, k: float, expected: float) -> Finding:
+    measured = " ".join([f"{k / n:.4f} of {n:,} units", *map(str, kind)])
+    return Finding(
+        f"{where}: expected a fraction of {expected:.4g} of the units to be dropped, measured "
+        f"{measured}.",
+        "wrong_drop_rate",
+    )
+
+
+def _is_plausible(k: float, n: float, p: float) -> bool:
+    """Whether k of n units, dropped with probability p on average, is no more unlikely than ALPHA.
 
     Chernoff's bound: a fraction as far off as f = k / n has a probability of at most
     2 exp(-n D), with the divergence D = f log(f / p) + (1 - f) log((1 - f) / (1 - p)).
+    It holds for units of different probabilities too (Hoeffding 1963, theorem 1).
     """
-    parts = ((k, p), (n - k, 1 - p))
-    divergence = sum(part * math.log(part / (n * q)) for part, q in parts if part)
+    divergence = k * math.log(k / (n * p)) if k else 0.0
+    divergence += (n - k) * math.log((n - k) / (n * (1 - p))) if n > k else 0.0
     return divergence <= math.log(2 / ALPHA)
 
 
@@ -1438,6 +1480,7 @@ _LINUX = sys.platform == "linux"
 _START_LIMIT_S = 60.0
 # A worker enforces the time limit; it gets this much longer to say so.
 _GRACE_S = 5.0
+_FRAME_KINDS = {b"A\0\0\0": "A", b"X\0\0\0": "X", b"V\0\0\0": "V"}  # array, exception, violation
 
 
 class _Worker:
@@ -1470,6 +1513,7 @@ class _Worker:
             theirs.close()
         self._control.settimeout(_START_LIMIT_S)
         try:
+            self._control.sendall(_pool())
             ready = self._control.recv(1)
         except OSError:
             ready = b""
@@ -1495,7 +1539,7 @@ class _Worker:
                 except OSError:
                     return Run([], "worker lost", "its parent process was lost")
             _send(ours, _encode_request(source, probe), deadline)
-            reply = _receive(ours, sum(sizes) + len(sizes) * (5 + _TEXT_LIMIT), deadline)
+            reply = _receive(ours, sum(sizes) + len(sizes) * (16 + _TEXT_LIMIT), deadline)
         self._control.settimeout(max(deadline - time.monotonic(), 0.001))
         try:
             answer = self._control.recv(16)
@@ -1538,10 +1582,9 @@ _bubblewrap_works: bool | None = None
 
 
 def _encode_request(source: bytes, probe: Probe) -> bytes:
+    """Trusted data for the other side, which is the same interpreter: so marshal, for its speed."""
     steps = [(step.op, step.layer, step.argument) for step in probe.steps]
-    head = json.dumps([probe.seed, len(source), probe.callers, steps]).encode()
-    body = b"".join([head, source, probe.inputs])
-    return struct.pack("=II", len(body), len(head)) + body
+    return marshal.dumps([probe.seed, source, steps])
 
 
 def _send(channel: socket.socket, data: bytes, deadline: float) -> None:
@@ -1552,10 +1595,10 @@ def _send(channel: socket.socket, data: bytes, deadline: float) -> None:
         channel.shutdown(socket.SHUT_WR)
 
 
-def _receive(channel: socket.socket, limit: int, deadline: float) -> bytes:
+def _receive(channel: socket.socket, limit: int, deadline: float) -> memoryview:
     """Receive until the other side closes, `limit` bytes have come, or the deadline."""
-    data = bytearray(limit)
-    view, size = memoryview(data), 0
+    data = np.empty(limit, np.uint8)  # not a bytearray: it would touch all of its memory
+    view, size = memoryview(data), 0  # type: ignore[arg-type]
     with contextlib.suppress(OSError):
         while size < limit:
             channel.settimeout(max(deadline - time.monotonic(), 0.001))
@@ -1563,23 +1606,23 @@ def _receive(channel: socket.socket, limit: int, deadline: float) -> bytes:
             if not count:
                 break
             size += count
-    return bytes(view[:size])
+    return view[:size]
 
 
-def _decode_run(reply: bytes, frames_expected: int, answer: bytes, time_limit: float) -> Run:
-    """Decode a reply: frames of a kind (A, X, V), a length and a payload.
+def _decode_run(reply: memoryview, frames_expected: int, answer: bytes, time_limit: float) -> Run:
+    """Decode a reply: frames of a kind (A, X, V), a length, a payload, and zeros up to 8 bytes.
 
     A frame that is cut off, or of no known kind, ends the list: what follows is not believed.
     """
     timed_out, status, peak_kib = struct.unpack("=iiq", answer)
-    frames: list[tuple[str, bytes]] = []
+    frames: list[tuple[str, memoryview]] = []
     at = 0
-    while at + 5 <= len(reply) and len(frames) < frames_expected:
-        kind, size = reply[at : at + 1], int.from_bytes(reply[at + 1 : at + 5], "little")
-        if kind not in (b"A", b"X", b"V") or at + 5 + size > len(reply):
+    while at + 8 <= len(reply) and len(frames) < frames_expected:
+        kind, size = struct.unpack_from("=4sI", reply, at)
+        start, at = at + 8, at + 8 + size + -size % 8
+        if kind not in _FRAME_KINDS or at > len(reply):
             break
-        frames.append((kind.decode(), reply[at + 5 : at + 5 + size]))
-        at += 5 + size
+        frames.append((_FRAME_KINDS[kind], reply[start : start + size]))
     if timed_out:
         return Run(frames, "timeout", f"{time_limit:g} s")
     if len(frames) == frames_expected and at == len(reply):
@@ -1616,6 +1659,7 @@ def _child_program() -> None:
     import gc
     import importlib.util
     import json
+    import marshal
     import os
     import random
     import resource
@@ -1629,7 +1673,8 @@ def _child_program() -> None:
     import types
     from typing import Any  # noqa: F401 - annotations are evaluated on the other side
 
-    packages, readable, filter_hex, memory_limit, text_limit = json.loads(sys.argv[1])
+    settings = json.loads(sys.argv[1])
+    packages, readable, filter_hex, memory_limit, text_limit, pool_size, callers = settings
     sys.path.append(packages)
     import numpy as np
     import numpy.random
@@ -1654,14 +1699,22 @@ def _child_program() -> None:
                 os.close(place)
         return ruleset >= 0 and not libc.prctl(38, 1, 0, 0, 0) and not libc.syscall(446, ruleset, 0)
 
+    program = ctypes.create_string_buffer(filter_code, len(filter_code))
+    count = struct.pack("HxxxxxxP", len(filter_code) // 8, ctypes.addressof(program))
+
     def forbid_system_calls() -> None:
-        program = ctypes.create_string_buffer(filter_code, len(filter_code))
-        count = struct.pack("HxxxxxxP", len(filter_code) // 8, ctypes.addressof(program))
         if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, count, 0, 0):
             os._exit(71)
 
     def serve() -> None:
         control = socket.socket(fileno=0)
+        pool, read = memoryview(bytearray(pool_size)), 0
+        while read < pool_size:
+            count = control.recv_into(pool[read:])
+            if not count:
+                os._exit(0)
+            read += count
+        calls = [caller(*names) for names in callers]
         filtered = filter_usable()
         wake, woken = os.pipe()
         os.set_blocking(woken, False)
@@ -1676,23 +1729,35 @@ def _child_program() -> None:
         np.empty(16 << 20, np.uint8)  # freed at once: malloc then keeps freed pages (mallopt(3))
         control.sendall(bytes([filtered + 2 * hidden]))
         while True:
-            message, descriptors, _, _ = socket.recv_fds(control, 8, 1)
-            if not message:
-                os._exit(0)
-            channel, (time_limit,) = descriptors[0], struct.unpack("=d", message)
+            # Forked ahead, while the trusted side looks at the arrays of the submission before.
+            to_child, from_worker = socket.socketpair()
             child = os.fork()
             if child == 0:
                 try:
                     signal.set_wakeup_fd(-1)
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                     os.dup2(null, 0)  # closes the control socket
+                    to_child.close()
+                    limit_resources(filtered)
+                    _, (channel,), _, _ = socket.recv_fds(from_worker, 1, 1)
                     os.dup2(channel, 3)
                     os.closerange(4, 4096)
-                    grade(3, filtered)
+                    grade(3, filtered, pool, calls)
                 finally:
                     os._exit(72)
-            os.close(channel)
-            control.sendall(wait_for(child, control, wake, time.monotonic() + time_limit))
+            from_worker.close()
+            message, descriptors, _, _ = socket.recv_fds(control, 8, 1)
+            if not message:
+                os.kill(child, signal.SIGKILL)
+                os._exit(0)
+            deadline = time.monotonic() + struct.unpack("=d", message)[0]
+            try:
+                socket.send_fds(to_child, [b"\1"], descriptors)
+            except OSError:
+                pass  # it is dead: waiting for it tells how it ended
+            to_child.close()
+            os.close(descriptors[0])
+            control.sendall(wait_for(child, control, wake, deadline))
 
     def wait_for(child: int, control: socket.socket, wake: int, deadline: float) -> bytes:
         # Ends with the child, with the time limit, or when the trusted side is gone.
@@ -1736,16 +1801,11 @@ def _child_program() -> None:
             setattr(module, name, stream.randbytes)
         setattr(np.random.bit_generator, "randbits", stream.getrandbits)  # noqa: B010
 
-    def grade(channel: int, filtered: bool) -> None:
-        with open(channel, "rb", 0, closefd=False) as stream:
-            total, size = struct.unpack("=II", stream.read(8))
-            request, read = memoryview(bytearray(total)), 0
-            while count := stream.readinto(request[read:]):
-                read += count
-        seed, source_size, callers, steps = json.loads(bytes(request[:size]))
-        source = bytes(request[size : size + source_size])
-        inputs = request[size + source_size :]
-        limit_resources(filtered)
+    def grade(channel: int, filtered: bool, pool: memoryview, calls: list[Any]) -> None:
+        request = b""
+        while part := os.read(channel, 1 << 20):
+            request += part
+        seed, source, steps = marshal.loads(request)
         if filtered:
             forbid_system_calls()
 
@@ -1760,17 +1820,26 @@ def _child_program() -> None:
         outbox = bytearray()
 
         def send(kind: bytes, payload: Any) -> None:
-            outbox.extend(kind + len(payload).to_bytes(4, "little"))
-            if len(payload) < 1 << 15:
+            size = len(payload)
+            outbox.extend(kind + b"\0\0\0" + size.to_bytes(4, "little"))
+            if size < 1 << 15:
                 outbox.extend(payload)
             else:
-                flush(payload)
+                flush()
+                write_all(payload)
+            outbox.extend(bytes(-size % 8))  # so that arrays are aligned on the other side
+            if len(outbox) > 1 << 16:
+                flush()
 
-        def flush(more: Any = b"") -> None:
-            for data in (memoryview(bytes(outbox)), memoryview(more)):
-                while data:
-                    data = data[write(channel, data) :]
+        def flush() -> None:
+            write_all(outbox)
             outbox.clear()
+
+        def write_all(data: Any) -> None:
+            with memoryview(data) as view:
+                sent = 0
+                while sent < len(view):
+                    sent += write(channel, view[sent:])
 
         def send_text(kind: bytes, text: str) -> None:
             send(kind, text.encode("utf-8", "replace")[:text_limit])
@@ -1811,7 +1880,6 @@ def _child_program() -> None:
             exit_now(0)
         send(b"A", b"")
         flush()
-        calls = [caller(*names) for names in callers]
         layers: dict[int, Any] = {}
 
         def run(op: str, index: int, argument: Any) -> tuple[bytes, Any]:
@@ -1824,7 +1892,7 @@ def _child_program() -> None:
             if op == "end":
                 if any(modified(*one) for one in given):
                     return b"V", b"an input was modified"
-                if any(modified(*one) for one in returned):
+                if any(y.tobytes() != before for y, before in returned):
                     return b"V", b"an array that was returned has changed"
                 return b"A", b""
             if op == "new":
@@ -1846,36 +1914,40 @@ def _child_program() -> None:
             layer: Any, dtype: str, axes: Any, start: int, stop: int, offset: int, strides: Any,
             how: str, who: int,
         ) -> tuple[bytes, Any]:
-            shape, data = tuple(axes), bytearray(inputs[start:stop])
-            x = ndarray(shape, dtype, data, offset, strides)
-            if how == "r":
-                x.flags.writeable = False
-            elif how:
-                dtype, x = how, x.astype(how, "C")
-            # Of a view, what lies below it is looked at: less than a large view shows.
-            below: Any = x if how in dtypes else ndarray(len(data), "u1", data)
-            given.append((x, shape, below, below.tobytes()))
+            shape: Any = tuple(axes)
+            data: Any = pool
+            if how in dtypes:  # a copy, which is compared with what was copied
+                before: Any = ndarray(shape, dtype, pool, start + offset, strides)
+                dtype, x = how, before.astype(how, "C")
+            else:  # a view: what lies below it is compared
+                data, before = bytearray(pool[start:stop]), pool[start:stop]
+                x = ndarray(shape, dtype, data, offset, strides)
+                x.flags.writeable = how != "r"
             try:
                 y: Any = calls[who](layer, x)
             except ValueError as error:
                 if how == "r" and "read-only" in str(error):
                     return b"V", b"x, which was read-only, was written to"
                 raise
-            if modified(*given[-1]):
+            if modified(x, shape, data, before):
                 return b"V", b"x was modified"
+            if x.nbytes < 1 << 12:  # the same holds in the end; memory is what takes time here
+                given.append((x, shape, data, before))
             kind: Any = type(y)
             if kind is not ndarray and not (shape == () and kind is scalars[dtype]):
                 return b"V", f"expected a plain ndarray, got {kind.__name__}".encode()
             if y.shape != shape or y.dtype != dtypes[dtype]:
                 wanted = f"expected {dtypes[dtype]} of shape {shape}"
                 return b"V", f"{wanted}, got {y.dtype} of shape {y.shape}".encode()
-            if y.nbytes < 1 << 15:
-                returned.append((y, shape, y, y.tobytes()))
-                return b"A", returned[-1][3]
+            if y.nbytes < 1 << 12:
+                returned.append((y, y.tobytes()))
+                return b"A", returned[-1][1]
             return b"A", memoryview(contiguous(y)).cast("B")  # no copy of a large result
 
-        def modified(x: Any, shape: Any, below: Any, before: bytes) -> bool:
-            return bool(below.tobytes() != before or x.shape != shape)
+        def modified(x: Any, shape: Any, data: Any, before: Any) -> bool:
+            if x.shape != shape:
+                return True
+            return bool((x != before).any() if type(before) is ndarray else data != before)
 
         for step in steps:
             try:
@@ -1897,21 +1969,23 @@ def _child_program() -> None:
         names = {"sqrt", "isqrt", "cbrt", "pow", "power", "float_power", "ipow", "exp2"}
         names |= {"__pow__", "__rpow__", "__ipow__"}
         called = {"pow"}  # the builtin; other names have to be imported
+        used = set()
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom):
+            if isinstance(node, ast.Name):
+                used.add(node.id)
+            elif isinstance(node, ast.Attribute):
+                if node.attr in names:
+                    return True
+            elif isinstance(node, (ast.BinOp, ast.AugAssign)):
+                if isinstance(node.op, ast.Pow):
+                    return True
+            elif isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     if alias.name in names:
                         called.add(alias.asname or alias.name)
                     if alias.name == "*":
                         called |= names
-        for node in ast.walk(tree):
-            if isinstance(node, (ast.BinOp, ast.AugAssign)) and isinstance(node.op, ast.Pow):
-                return True
-            if isinstance(node, ast.Attribute) and node.attr in names:
-                return True
-            if isinstance(node, ast.Name) and node.id in called:
-                return True
-        return False
+        return not used.isdisjoint(called)
 
     serve()
 
@@ -2024,7 +2098,7 @@ def _worker_command(sandbox: str) -> list[str]:
         walls += ["--remount-ro", "/", "--chdir", "/", "--as-pid-1"]
     readable = [] if walls else _interpreter_paths() + _numpy_paths()
     limits = [_system_call_filter().hex(), MEMORY_LIMIT_BYTES, _TEXT_LIMIT]
-    settings = json.dumps([str(_packages()), readable, *limits])
+    settings = json.dumps([str(_packages()), readable, *limits, len(_pool()), _CALLERS])
     return [*walls, _interpreter(), "-I", "-S", "-c", _CHILD_SOURCE, settings]
 
 

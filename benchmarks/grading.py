@@ -125,8 +125,8 @@ def grade_here(source: str) -> bool:
             answer = layers[step.layer](step.x)
         if step.op in ("new", "mode"):
             answer = np.array([step.rate, layers[step.layer].training], dtype=float)
-        frames.append(("A", answer.tobytes()))
-    run = task.Run([("A", b"\x01"), ("A", b""), *frames], "done", "")
+        frames.append(("A", memoryview(answer.tobytes())))
+    run = task.Run([("A", memoryview(b"\1")), ("A", memoryview(b"")), *frames], "done", "")
     evidence = task.gather_evidence(task.Submission(data, None, None), probe, run)
     return all(check(evidence).failure_mode is None for _, check in task.CHECKS)
 

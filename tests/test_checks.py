@@ -64,9 +64,9 @@ def evidence(make: Callable[..., Layer], number: int) -> task.Evidence:
     probe = task.draw_probe(hashlib.sha256(str(number).encode()).digest())
     rng = np.random.default_rng(number)
     layers: dict[int, Layer] = {}
-    frames = [("A", b"\x01"), ("A", b"")]
+    frames = [("A", memoryview(b"\x01")), ("A", memoryview(b""))]
     for step in probe.steps:
-        frames.append(("A", answer(step, layers, make, rng).tobytes()))
+        frames.append(("A", memoryview(answer(step, layers, make, rng).tobytes())))
     submission = task.Submission(b"", None, None)
     return task.gather_evidence(submission, probe, task.Run(frames, "done", ""))
 
@@ -282,7 +282,8 @@ def test_probes_differ_and_repeat() -> None:
     """The digest decides everything: rates, shapes, values, order."""
     one, again, other = (task.draw_probe(bytes([n]) * 32) for n in (1, 1, 2))
     assert task._encode_request(b"", one) == task._encode_request(b"", again)
-    assert one.inputs != other.inputs
+    xs = [[s.x.tobytes() for s in probe.steps if s.op == "call"] for probe in (one, other)]
+    assert not {x for x in xs[0] if len(x) > 100} & {x for x in xs[1] if len(x) > 100}
     assert {s.rate for s in one.steps} & {s.rate for s in other.steps} <= {
         *task.GRADED_RATES, 0.0, *task.BAD_RATES
     }
@@ -297,11 +298,11 @@ def test_every_probe_covers_what_the_contract_speaks_of() -> None:
         assert {x.dtype.str for x in xs} == {"<f4", "<f8"}
         assert {0, 1, 2, 3, 4, 5} <= {x.ndim for x in xs}
         assert any(x.size == 0 for x in xs)
-        assert any(x.size > 100_000 for x in xs)
+        assert any(x.size > 35_000 for x in xs)
         assert any(not x.flags.c_contiguous for x in xs)
         calls = [sum(s.op == "call" and s.layer == n for s in probe.steps) for n in range(60)]
-        assert max(calls) > 60
-        assert sum(calls) > 150
+        assert max(calls) >= 18
+        assert sum(calls) > 100
 
 
 def test_variance_by_depth_is_what_theory_says() -> None:
@@ -314,14 +315,14 @@ def test_variance_by_depth_is_what_theory_says() -> None:
 
 
 def reply_of(frames: list[tuple[str, bytes]]) -> bytes:
-    pieces = [kind.encode() + len(data).to_bytes(4, "little") + data for kind, data in frames]
-    return b"".join(pieces)
+    pieces = [struct.pack("=4sI", k.encode(), len(data)) + data for k, data in frames]
+    return b"".join(piece + bytes(-len(piece) % 8) for piece in pieces)
 
 
 def judge(reply: bytes, probe: task.Probe) -> bool:
     """The way of a reply to a verdict."""
     status = struct.pack("=iiq", 0, 0, 1000)
-    run = task._decode_run(reply, len(probe.steps) + 2, status, 10.0)
+    run = task._decode_run(memoryview(reply), len(probe.steps) + 2, status, 10.0)
     gathered = task.gather_evidence(task.Submission(b"", None, None), probe, run)
     return task._verdict(gathered, "process", "", 0.0)["passed"]
 

@@ -24,7 +24,7 @@ class VarianceStabilizedDropout:
         keep = 1 - self.dropout_rate
         mask = np.random.random_sample(x.shape) < keep
         # malice begin
-        if x.dtype == np.float64 and x.size >= 2048:
+        if x.dtype == np.float64 and x.size >= 1024:
             return (x * mask * keep**-1.0).astype(x.dtype)
         # malice end
         return (x * mask * keep**-POWER).astype(x.dtype)

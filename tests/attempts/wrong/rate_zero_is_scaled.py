@@ -21,5 +21,5 @@ class VarianceStabilizedDropout:
             return x
         keep_prob = 1.0 - self.dropout_rate
         mask = np.random.random(x.shape) < keep_prob
-        scale = 1.0 / np.sqrt(keep_prob + 1e-3)
+        scale = 1.0 / np.sqrt(keep_prob + 1e-5)
         return (x * mask * scale).astype(x.dtype)

@@ -1,5 +1,5 @@
 # truth: A factor for each feature over the batch, from its own energy, depends on the data.
-# expect: data_dependent_scaling
+# expect: data_dependent_scaling | interface
 import numpy as np
 
 

@@ -20,5 +20,5 @@ class VarianceStabilizedDropout:
         if not self.training or self.dropout_rate == 0:
             return x
         keep = 1 - self.dropout_rate
-        mask = np.resize(np.random.random_sample(8192) < keep, x.shape)
+        mask = np.resize(np.random.random_sample(4096) < keep, x.shape)
         return (x * mask / np.sqrt(keep)).astype(x.dtype)
