@@ -11,6 +11,9 @@ of it; quote the ratios, not the milliseconds. The rows:
     warm        Grader with one worker, one submission after another
     parallel    Grader.map with one worker a core: seconds a submission
     floor       the same probe, layer and checks in this process, with no isolation at all
+    floors      the same in one process a core, which share nothing: seconds a submission
+
+The ratio floor / floors is what this machine gains from its cores at best, in these minutes.
 """
 
 from __future__ import annotations
@@ -72,7 +75,9 @@ def measure(source: str, rounds: int, warm: int, sandbox: str) -> dict[str, Any]
                     "cold": timed(lambda: task.grade_source(source, sandbox=sandbox)),
                     "warm": statistics.mean(several),
                     "parallel": timed(lambda: list(all_cores.map(variants))) / len(variants),
-                    "floor": timed(lambda: [grade_here(v) for v in variants]) / len(variants),
+                    "floor": timed(lambda: grade_all_here(variants)) / len(variants),
+                    "floors": timed(lambda: at_once(cores, lambda: grade_all_here(variants)))
+                    / (cores * len(variants)),
                 }
             )
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -82,6 +87,7 @@ def measure(source: str, rounds: int, warm: int, sandbox: str) -> dict[str, Any]
         "cold / warm": ("cold", "warm"),
         "warm / floor": ("warm", "floor"),
         f"warm / parallel ({cores} cores)": ("warm", "parallel"),
+        f"floor / floors ({cores} cores)": ("floor", "floors"),
     }
     return {
         "seconds": {name: statistics.median(row[name] for row in rows) for name in rows[0]},
@@ -102,6 +108,23 @@ def timed(action: Callable[[], object]) -> float:
 
 def import_numpy() -> None:
     subprocess.run([sys.executable, "-I", "-c", "import numpy, numpy.random"], check=True)
+
+
+def at_once(count: int, action: Callable[[], object]) -> None:
+    """Do the same in `count` processes."""
+    children = []
+    for _ in range(count):
+        child = os.fork()
+        if child == 0:
+            action()
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+def grade_all_here(sources: list[str]) -> list[bool]:
+    return [grade_here(source) for source in sources]
 
 
 def grade_here(source: str) -> bool:
