@@ -56,9 +56,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 __all__ = [
     "BUGGY_IMPLEMENTATION",
@@ -374,7 +377,9 @@ class Grader:
     workers: how many submissions are graded at once (default: the usable cores). Thread-safe:
     a call waits for a free worker; from an event loop, use `asyncio.to_thread`. A worker forks
     a process for every submission and never sees one itself, so that no submission can reach
-    another. Used after `fork`, the child process starts workers of its own.
+    another. Each of several workers belongs to a process of ours, which draws the probes and looks
+    at the arrays: in one process, only one thread at a time would. Used after `fork`, the child
+    process starts workers of its own.
     """
 
     def __init__(
@@ -393,31 +398,22 @@ class Grader:
         self._open()
 
     def _open(self) -> None:
-        """Fill the pool with empty places; a worker is started when its place is first used."""
+        """Fill the pool with empty places; what grades there is started at the first use."""
         self._owner = os.getpid()
-        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
+        self._idle: queue.LifoQueue[_Bench | _Judge | None] = queue.LifoQueue()
         for _ in range(self.workers):
             self._idle.put(None)
-        # Freed at once, never touched: from now on malloc keeps pages instead of giving them back
-        # after every grade (mallopt(3), M_MMAP_THRESHOLD), which took a tenth of its time.
-        np.empty(16 << 20, np.uint8)
 
     def grade_source(self, source: str | bytes) -> Verdict:
         """Grade the text of a `dropout.py`."""
-        started = time.perf_counter()
         if not isinstance(source, (str, bytes)):
             raise TypeError(f"source must be str or bytes, got {type(source).__name__}")
         data = source.encode("utf-8", "surrogatepass") if isinstance(source, str) else source
-        problem = _problem_with_size(data)
-        return self._grade(Submission(data, problem, tests_intact=None), started)
+        return self._use_free("grade_source", data)
 
     def grade_solution(self, workspace: str | Path) -> Verdict:
         """Grade `dropout.py` in `workspace`, and that `test_dropout.py` there is as it was."""
-        started = time.perf_counter()
-        directory = _workspace(workspace)
-        submission = _read_submission(directory)
-        # Looked at before and after: without a sandbox the code could put the file back meanwhile.
-        return self._grade(submission, started, lambda: _tests_intact(directory))
+        return self._use_free("grade_solution", _workspace(workspace).absolute())
 
     def map(self, submissions: Iterable[str | bytes]) -> Iterator[Verdict]:
         """Yield the verdicts of sources in order, grading `workers` at once.
@@ -436,6 +432,64 @@ class Grader:
             finally:
                 for future in pending:
                     future.cancel()
+
+    def _use_free(self, method: str, argument: bytes | Path) -> Verdict:
+        if self._owner != os.getpid():
+            self._open()  # after fork: the workers belong to the other process
+        one = self._idle.get()
+        try:
+            if one is None:
+                one = (_Bench if self.workers == 1 else _Judge)(self.time_limit, self.sandbox)
+            verdict: Verdict = getattr(one, method)(argument)
+            return verdict
+        finally:
+            self._idle.put(one)
+
+    def close(self) -> None:
+        """End the idle workers; a later grade starts them again."""
+        if self._owner != os.getpid():
+            return
+        places = 0
+        with contextlib.suppress(queue.Empty):
+            while True:
+                one = self._idle.get_nowait()
+                places += 1
+                if one is not None:
+                    one.close()
+        for _ in range(places):
+            self._idle.put(None)
+
+    def __enter__(self) -> Grader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_idle"):
+            self.close()
+
+
+class _Bench:
+    """Grades one submission after another, with one worker."""
+
+    def __init__(self, time_limit: float, sandbox: str) -> None:
+        self.time_limit, self.sandbox = time_limit, sandbox
+        self.worker: _Worker | None = None
+        # Freed at once, never touched: from now on malloc keeps pages instead of giving them back
+        # after every grade (mallopt(3), M_MMAP_THRESHOLD), which took a tenth of its time.
+        np.empty(16 << 20, np.uint8)
+
+    def grade_source(self, source: bytes) -> Verdict:
+        started = time.perf_counter()
+        submission = Submission(source, _problem_with_size(source), tests_intact=None)
+        return self._grade(submission, started)
+
+    def grade_solution(self, directory: Path) -> Verdict:
+        started = time.perf_counter()
+        submission = _read_submission(directory)
+        # Looked at before and after: without a sandbox the code could put the file back meanwhile.
+        return self._grade(submission, started, lambda: _tests_intact(directory))
 
     def _grade(
         self,
@@ -456,61 +510,129 @@ class Grader:
         return _verdict(evidence, sandbox, digest.hexdigest(), time.perf_counter() - started)
 
     def _run(self, source: bytes, probe: Probe) -> tuple[Run, str]:
-        """Run a submission in a free worker, and again in a fresh one if that one was ended.
+        """Run a submission in the worker, and again in a fresh one if that one was ended.
 
         Where the system-call filter works, no submission can send a signal or set a limit: if a
         process is killed twice, the machine did it, and there is no verdict.
         """
-        if self._owner != os.getpid():
-            self._open()  # after fork: the workers belong to the other process
-        worker = self._idle.get()
         try:
             for _ in range(2):
-                worker = worker or _start_worker(self.sandbox)
+                self.worker = worker = self.worker or _start_worker(self.sandbox)
                 run = worker.run(source, probe, self.time_limit)
-                name, filtered = worker.sandbox, worker.filtered
-                if run.ending in ("killed", "worker lost") or not filtered:
-                    worker.close()
-                    worker = None
+                if run.ending in ("killed", "worker lost") or not worker.filtered:
+                    self.close()
                 if run.ending not in ("killed", "worker lost"):
-                    return run, name
-            if filtered:
-                raise GradingError(f"expected the process to run to its end, but {run.detail}; "
-                                   "is the machine out of memory?")
-            return run, name
+                    break
+            else:
+                if worker.filtered:
+                    raise GradingError(f"expected the process to run to its end, but {run.detail}; "
+                                       "is the machine out of memory?")
+            return run, worker.sandbox
         except BaseException as error:
-            if worker is not None:
-                worker.close()
-                worker = None
+            self.close()
             if isinstance(error, OSError):  # no descriptors, no memory: not the submission's fault
                 raise GradingError(f"expected to run a process, got: {error}") from error
             raise
-        finally:
-            self._idle.put(worker)
 
     def close(self) -> None:
-        """End the idle workers; a later grade starts them again."""
-        if self._owner != os.getpid():
-            return
-        places = 0
-        with contextlib.suppress(queue.Empty):
-            while True:
-                worker = self._idle.get_nowait()
-                places += 1
-                if worker is not None:
-                    worker.close()
-        for _ in range(places):
-            self._idle.put(None)
+        if self.worker is not None:
+            self.worker.close()
+            self.worker = None
 
-    def __enter__(self) -> Grader:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+class _Judge:
+    """A process of ours with a bench of its own.
 
-    def __del__(self) -> None:
-        if hasattr(self, "_idle"):
+    No submission's code runs in it, that is for its worker: so what it answers is believed.
+    """
+
+    def __init__(self, time_limit: float, sandbox: str) -> None:
+        self.settings = json.dumps([time_limit, sandbox])
+        self.connection: Connection | None = None
+
+    def _start(self) -> Connection:
+        from multiprocessing.connection import Pipe
+
+        ours, theirs = Pipe()
+        program = (
+            "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+            f"import {Path(__file__).stem} as task; task._judge(*map(json.loads, sys.argv[2:]))"
+        )
+        path = json.dumps([str(Path(__file__).resolve().parent), *sys.path])
+        settings = [path, str(theirs.fileno()), self.settings]
+        command = [_interpreter(), "-I", "-S", "-c", program, *settings]
+        environment = _clean_environment() | {"PATH": os.environ.get("PATH", os.defpath)}
+        with theirs:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                start_new_session=True,
+            )
+        return ours
+
+    def grade_source(self, source: bytes) -> Verdict:
+        return self._ask("grade_source", source)
+
+    def grade_solution(self, directory: Path) -> Verdict:
+        return self._ask("grade_solution", directory)
+
+    def _ask(self, method: str, argument: bytes | Path) -> Verdict:
+        """Ask, and again another process if this one is lost: not the submission's fault."""
+        try:
+            for last in (False, True):
+                try:
+                    self.connection = self.connection or self._start()
+                    self.connection.send((method, argument))
+                    verdict, problem = self.connection.recv()
+                    break
+                except (EOFError, OSError) as error:
+                    self.close()
+                    if last:
+                        raise GradingError(f"expected an answer, got: {error!r}") from error
+        except BaseException:
             self.close()
+            raise
+        if problem is not None:
+            raise GradingError(problem)
+        answer: Verdict = verdict
+        return answer
+
+    def close(self) -> None:
+        if self.connection is None:
+            return
+        self.connection.close()  # it ends its worker and itself
+        self.connection = None
+        try:
+            self.process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def _judge(descriptor: int, settings: list[Any]) -> None:
+    """The program of a `_Judge`: grade what is asked for, until nobody is there to ask."""
+    from multiprocessing.connection import Connection
+
+    connection, bench = Connection(descriptor), _Bench(*settings)
+
+    def answer(method: str, argument: bytes | Path) -> None:
+        verdict, problem = None, None
+        try:
+            verdict = getattr(bench, method)(argument)
+        except GradingError as error:
+            problem = str(error)
+        except Exception as error:
+            problem = f"expected a verdict, got {type(error).__name__}: {error}"
+        connection.send((verdict, problem))
+
+    # Graded in a thread of its own: the end of the asking side is noticed meanwhile.
+    pool = ThreadPoolExecutor(1)
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            pool.submit(answer, *connection.recv())
+    os._exit(0)  # whatever is being graded: the worker ends when its judge is gone
 
 
 def _check_arguments(time_limit: float, sandbox: str) -> None:
@@ -725,11 +847,11 @@ def _plan_statistics(plan: _Plan, rate: float) -> None:
     whole = plan.pick(((MASK_UNITS,), (4, MASK_UNITS // 4), (2, 1, MASK_UNITS // 2)))
     calls: list[Any] = [twin, whole, (), (1 + plan.below(9), 0)]
     if rate == 0.5:
-        for _ in range(7):
+        for _ in range(6 + plan.below(5)):
             shape = plan.shape(plan.uniform(40, 64))
             calls += [plan.call(0, rate, "train", shape, plan.below(4)) for _ in range(2)]
     rows = 10 + plan.below(5)
-    units = DROP_RATE_UNITS * 4 * rate * (1 - rate) - 8 * MASK_UNITS
+    units = plan.uniform(1, 1.1) * (DROP_RATE_UNITS * 4 * rate * (1 - rate) - 8 * MASK_UNITS)
     calls.append((rows, int(units / rows) + 1))
     plan.rng.shuffle(calls)
     plan.add(rate, "train", twin, *calls)
@@ -2088,6 +2210,18 @@ def _interpreter_paths() -> list[str]:
     return list(dict.fromkeys(paths))
 
 
+def _paths_beside(path: Path, hidden: Path) -> list[str]:
+    """`path`; or, if `hidden` lies in it, all that lies beside the way from one to the other.
+
+    This module may be installed among the interpreter's own packages.
+    """
+    path = path.resolve()
+    if not hidden.is_relative_to(path):
+        return [str(path)]
+    children = [] if path == hidden else sorted(path.iterdir())
+    return [found for child in children for found in _paths_beside(child, hidden)]
+
+
 def _numpy_paths() -> list[str]:
     return [str(_packages() / name) for name in ("numpy", "numpy.libs")]
 
@@ -2096,7 +2230,11 @@ def _worker_command(sandbox: str) -> list[str]:
     walls = _bubblewrap() if sandbox == "bubblewrap" else []
     if walls:
         walls += ["--remount-ro", "/", "--chdir", "/", "--as-pid-1"]
-    readable = [] if walls else _interpreter_paths() + _numpy_paths()
+    readable: list[str] = []
+    if not walls:
+        project = Path(__file__).resolve().parent
+        readable = [p for path in _interpreter_paths() for p in _paths_beside(Path(path), project)]
+        readable += _numpy_paths()
     limits = [_system_call_filter().hex(), MEMORY_LIMIT_BYTES, _TEXT_LIMIT]
     settings = json.dumps([str(_packages()), readable, *limits, len(_pool()), _CALLERS])
     return [*walls, _interpreter(), "-I", "-S", "-c", _CHILD_SOURCE, settings]

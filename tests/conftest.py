@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -50,6 +50,13 @@ class Attempt(NamedTuple):
 
 def attempts(kind: str) -> list[Attempt]:
     return [Attempt(path) for path in sorted((ROOT / "tests/attempts" / kind).glob("*.py"))]
+
+
+def worker_of(grader: task.Grader) -> Any:
+    """The warm worker of a grader with one; None where each process serves one submission."""
+    (bench,) = grader._idle.queue
+    assert isinstance(bench, task._Bench)
+    return bench.worker
 
 
 @pytest.fixture(scope="session", params=["bubblewrap", "process"])

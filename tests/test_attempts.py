@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Attempt, attempts
+from conftest import Attempt, attempts, worker_of
 
 import variance_dropout_task as task
 
@@ -73,10 +73,9 @@ def test_hostile(attempt: Attempt, sandbox: str, graders: Graders, tmp_path: Pat
     (tmp_path / task.SOLUTION_FILE).write_bytes(attempt.source)
     grader = graders(sandbox, limit(attempt))
     verdict = grader.grade_solution(tmp_path)
-    if attempt.path.stem == "disk_searched_for_the_reference":
-        worker = grader._idle.queue[0]
-        if worker is not None and not worker.files_hidden:
-            pytest.skip("a plain process hides no files on a kernel without Landlock")
+    searches = attempt.path.stem == "disk_searched_for_the_reference"
+    if searches and not worker_of(grader).files_hidden:
+        pytest.skip("a plain process hides no files on a kernel without Landlock")
     assert outcome(verdict) in attempt.expected, verdict["output"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dropout.py", "test_dropout.py"]
     assert (tmp_path / task.TEST_FILE).read_bytes() == task.TEST_SCRIPT.encode()

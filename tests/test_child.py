@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from conftest import worker_of
 
 import variance_dropout_task as task
 
@@ -68,9 +69,7 @@ def test_the_filter_is_in_force_here(graders: Graders, sandbox: str) -> None:
     """On x86-64 and AArch64 Linux the system-call filter works; the tests below rest on it."""
     grader = graders(sandbox)
     assert grader.grade_source(REFERENCE)["passed"]
-    worker = grader._idle.queue[0]
-    assert worker is not None
-    assert worker.filtered
+    assert worker_of(grader).filtered
 
 
 OPERATIONS = {
@@ -189,9 +188,7 @@ def test_no_file_but_the_interpreters_can_be_read(graders: Graders, sandbox: str
     """In a plain process too, where the kernel has Landlock; the grader's memory is a file."""
     grader = graders(sandbox)
     assert grader.grade_source(REFERENCE)["passed"]
-    worker = grader._idle.queue[0]
-    assert worker is not None
-    if not worker.files_hidden:
+    if not worker_of(grader).files_hidden:
         pytest.skip("a kernel without Landlock")
     paths = [task.__file__, "/etc/passwd", "/proc/self/maps", f"/proc/{os.getpid()}/environ"]
     assert all(os.access(path, os.R_OK) for path in paths)
@@ -224,6 +221,29 @@ def test_a_project_beside_the_interpreter_is_masked(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(task, "__file__", str(inside / "variance_dropout_task.py"))
     command = task._bubblewrap()
     assert command[command.index("--tmpfs") + 1] == str(inside)
+
+
+def test_a_project_among_the_interpreters_packages_is_hidden(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A plain process reads what lies beside the project, and not the project."""
+    shown, project = tmp_path / "lib" / "python" / "json", tmp_path / "lib/python/site-packages"
+    for directory in (shown, project):
+        directory.mkdir(parents=True)
+        (directory / "variance_dropout_task.py").write_text("secret")
+    (tmp_path / "link").symlink_to(tmp_path / "lib")
+    paths = [*task._interpreter_paths(), str(tmp_path / "link")]
+    monkeypatch.setattr(task, "_interpreter_paths", lambda: paths)
+    monkeypatch.setattr(task, "__file__", str(project / "variance_dropout_task.py"))
+    with task.Grader(1, sandbox="process") as grader:
+        told = []
+        for directory in (shown, project):
+            place = str(directory / "variance_dropout_task.py")
+            source = f"raise RuntimeError('<' + open({place!r}).read() + '>')"
+            told.append("<secret>" in grader.grade_source(source)["feedback"])
+        if not worker_of(grader).files_hidden:
+            pytest.skip("a kernel without Landlock")
+    assert told == [True, False]
 
 
 def test_bubblewrap_shows_nothing_of_the_project(graders: Graders) -> None:
@@ -267,7 +287,7 @@ def test_no_flag_passes(leave: str, find: str, graders: Graders, sandbox: str) -
     leaving = f"{head}try:\n    {leave}\nexcept OSError:\n    pass\n"
     finding = f"{head}if {find}:\n    raise RuntimeError('found')\n"
     grader = graders(sandbox)
-    worker = grader._idle.queue[0]
     grader.grade_source(leaving)
+    worker = worker_of(grader)
     assert grader.grade_source(finding)["passed"]
-    assert worker is None or grader._idle.queue[0] is worker  # it was the same worker
+    assert worker_of(grader) is worker  # it was the same one, where one serves several

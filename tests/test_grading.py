@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, attempts
+from conftest import ROOT, attempts, worker_of
 
 import variance_dropout_task as task
 
@@ -187,13 +187,13 @@ def test_a_test_file_modified_during_grading_fails(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is looked at after the run, too."""
-    run = task.Grader._run
+    run = task._Bench._run
 
     def modifying(*arguments: Any) -> Any:
         (workspace / "test_dropout.py").write_text("")
         return run(*arguments)
 
-    monkeypatch.setattr(task.Grader, "_run", modifying)
+    monkeypatch.setattr(task._Bench, "_run", modifying)
     assert task.grade_solution(workspace)["failure_mode"] == "test_file_modified"
 
 
@@ -272,11 +272,47 @@ def test_a_worker_that_is_killed_from_outside_is_replaced(sandbox: str) -> None:
     """A lost worker costs a submission nothing: it runs again in a new one."""
     with task.Grader(1, sandbox=sandbox) as grader:
         assert grader.grade_source(REFERENCE)["passed"]
-        worker = grader._idle.queue[0]
-        assert worker is not None
+        worker = worker_of(grader)
         os.killpg(worker._process.pid, signal.SIGKILL)
         assert grader.grade_source(REFERENCE)["passed"]
-        assert grader._idle.queue[0] is not worker
+        assert worker_of(grader) is not worker
+
+
+def test_a_judge_that_is_killed_is_replaced() -> None:
+    """Several workers belong to processes of ours: one that is lost costs a submission nothing."""
+    with task.Grader(2) as grader:
+        assert all(verdict["passed"] for verdict in grader.map([REFERENCE] * 4))
+        judges = list(grader._idle.queue)
+        for judge in judges:
+            assert isinstance(judge, task._Judge)
+            judge.process.kill()
+        assert [verdict["passed"] for verdict in grader.map([REFERENCE, BUGGY])] == [True, False]
+
+
+def test_judges_that_cannot_start_are_not_graded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a missing interpreter nor one that ends at once makes a reward of 0."""
+    ends_at_once = shutil.which("true")
+    for program, said in (("/nowhere/python", "No such file"), (ends_at_once, "expected an answer")):
+        monkeypatch.setattr(task, "_interpreter", lambda program=program: program)
+        with task.Grader(2) as grader, pytest.raises(task.GradingError, match=said):
+            grader.grade_source(REFERENCE)
+
+
+def test_not_graded_is_not_graded_by_judges_either(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a judge cannot do comes back as the same error; a workspace is graded as by one."""
+    with task.Grader(2) as grader:
+        assert grader.grade_solution(workspace)["passed"]
+        (workspace / "test_dropout.py").unlink()
+        assert grader.grade_solution(workspace)["failure_mode"] == "test_file_modified"
+        with pytest.raises(task.GradingError, match="expected a directory"):
+            grader.grade_solution(workspace / "nowhere")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with task.Grader(2, sandbox="bubblewrap") as grader, pytest.raises(
+        task.GradingError, match="bwrap"
+    ):
+        grader.grade_source(REFERENCE)
 
 
 def test_killed_from_outside_twice_is_not_graded(
@@ -335,6 +371,7 @@ print(state() == before or (before, state()))
 
 LOOPS = {
     "grade": "grade_source('while True: pass', time_limit=60, sandbox=SANDBOX)",
+    "several": "grade_many(['while True: pass'] * 2, 2, time_limit=60, sandbox=SANDBOX)",
     "tool": "run_sandboxed('while True: pass', '.', time_limit=2, sandbox=SANDBOX)",
 }
 
@@ -394,9 +431,9 @@ def test_a_thread_that_ends_takes_no_worker_with_it() -> None:
         thread = threading.Thread(target=grader.grade_source, args=(REFERENCE,))
         thread.start()
         thread.join()
-        worker = grader._idle.queue[0]
+        worker = worker_of(grader)
         assert grader.grade_source(REFERENCE)["passed"]
-        assert grader._idle.queue[0] is worker
+        assert worker_of(grader) is worker
 
 
 def test_from_a_running_event_loop() -> None:
@@ -434,19 +471,19 @@ def test_a_forked_process_starts_workers_of_its_own() -> None:
     """After a fork the child grades for itself, and the parent's worker is left alone."""
     with task.Grader(1) as grader:
         assert grader.grade_source(REFERENCE)["passed"]
-        worker = grader._idle.queue[0]
+        worker = worker_of(grader)
         pid = os.fork()
         if pid == 0:
             try:
                 right = grader.grade_source(REFERENCE)["passed"]
-                right &= grader._idle.queue[0] is not worker
+                right &= worker_of(grader) is not worker
                 grader.close()
                 os._exit(0 if right else 1)
             finally:
                 os._exit(2)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert grader.grade_source(REFERENCE)["passed"]
-        assert grader._idle.queue[0] is worker
+        assert worker_of(grader) is worker
 
 
 def test_as_an_ordinary_user(tmp_path: Path) -> None:

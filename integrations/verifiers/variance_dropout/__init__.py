@@ -1,0 +1,3 @@
+from variance_dropout.taskset import VarianceDropoutTaskset
+
+__all__ = ["VarianceDropoutTaskset"]
