@@ -227,7 +227,7 @@ def test_not_graded_is_an_error_and_no_reward(
     taskset: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """GradingError comes out of the rollout."""
-    monkeypatch.setattr(task.Grader, "_run", lambda *_: (_ for _ in ()).throw(
+    monkeypatch.setattr(task._Bench, "_run", lambda *_: (_ for _ in ()).throw(
         task.GradingError("expected memory, got none")))
     with pytest.raises(task.GradingError, match="expected memory"):
         rollout(taskset, write(task.REFERENCE_IMPLEMENTATION))
