@@ -554,13 +554,8 @@ class _Judge:
         from multiprocessing.connection import Pipe
 
         ours, theirs = Pipe()
-        program = (
-            "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-            f"import {Path(__file__).stem} as task; task._judge(*map(json.loads, sys.argv[2:]))"
-        )
-        path = json.dumps([str(Path(__file__).resolve().parent), *sys.path])
-        settings = [path, str(theirs.fileno()), self.settings]
-        command = [_interpreter(), "-I", "-S", "-c", program, *settings]
+        settings = [str(_packages()), __file__, str(theirs.fileno()), self.settings]
+        command = [_interpreter(), "-I", "-S", "-c", _JUDGE_SOURCE, *settings]
         environment = _clean_environment() | {"PATH": os.environ.get("PATH", os.defpath)}
         with theirs:
             self.process = subprocess.Popen(
@@ -609,6 +604,18 @@ class _Judge:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+# By file, and with no path but NumPy's: a module that a model left in some directory is not loaded.
+_JUDGE_SOURCE = """\
+import importlib.util, json, sys
+packages, file, descriptor, settings = sys.argv[1:]
+sys.path.append(packages)
+spec = importlib.util.spec_from_file_location("variance_dropout_task", file)
+task = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(task)
+task._judge(int(descriptor), json.loads(settings))
+"""
 
 
 def _judge(descriptor: int, settings: list[Any]) -> None:

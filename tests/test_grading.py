@@ -289,6 +289,22 @@ def test_a_judge_that_is_killed_is_replaced() -> None:
         assert [verdict["passed"] for verdict in grader.map([REFERENCE, BUGGY])] == [True, False]
 
 
+def test_judges_load_nothing_of_the_working_directory(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They start late, when a model may have left a numpy.py where this process looks first."""
+    for name in ("numpy.py", "json.py", "variance_dropout_task.py"):
+        (workspace / name).write_text("open('loaded', 'w')\n")
+    monkeypatch.chdir(workspace)
+    monkeypatch.syspath_prepend("")
+    control = [sys.executable, "-c", "import numpy"]
+    with task.Grader(2) as grader:
+        assert grader.grade_solution(".")["passed"]
+    assert not (workspace / "loaded").exists()
+    subprocess.run(control, check=False, capture_output=True)
+    assert (workspace / "loaded").exists()
+
+
 def test_judges_that_cannot_start_are_not_graded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a missing interpreter nor one that ends at once makes a reward of 0."""
     ends_at_once = shutil.which("true")

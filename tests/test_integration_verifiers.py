@@ -227,8 +227,10 @@ def test_not_graded_is_an_error_and_no_reward(
     taskset: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """GradingError comes out of the rollout."""
-    monkeypatch.setattr(task._Bench, "_run", lambda *_: (_ for _ in ()).throw(
-        task.GradingError("expected memory, got none")))
+    def refuse(*_: object) -> None:
+        raise task.GradingError("expected memory, got none")
+
+    monkeypatch.setattr(task.Grader, "grade_solution", refuse)
     with pytest.raises(task.GradingError, match="expected memory"):
         rollout(taskset, write(task.REFERENCE_IMPLEMENTATION))
 
