@@ -798,6 +798,8 @@ class Probe(NamedTuple):
     steps: list[Step]
 
 
+_LAYOUTS = ("own memory", "own memory", "C", "F", "reversed", "every other")
+
 _STATE = np.zeros(2)  # the answer to "new" and "mode": dropout_rate and training
 _REFUSED = np.zeros(1)  # the answer to "bad": 1.0 for a ValueError
 _DONE = np.zeros(0)  # the answer to "end"
@@ -825,13 +827,15 @@ def draw_probe(digest: bytes) -> Probe:
         _plan_modes(plan, rate)
     # Units on their own: a right layer never keeps 15 of them at the high rate, nor drops 12 at the
     # low one.
-    plan.add(high, "train", *[(1,), (), (1, 1)] * 5)
-    plan.add(low, "train", *[(1,), (), (1, 1)] * 4)
-    spots = [plan.uniform(0.02, 0.98) for _ in range(4)]
-    spots += [10 ** -plan.uniform(2, 4), 1 - 10 ** -plan.uniform(1.3, 2.7)]
-    for kind, rate in enumerate(spots):  # each distribution, in each dtype, in training
+    for rate, count in ((high, 15), (low, 12)):
+        shapes = [((1,), (), (1, 1))[n % 3] for n in range(count)]
+        plan.add(rate, "train", *(plan.call(0, rate, "train", s, plan.below(4)) for s in shapes))
+    for kind in range(6):  # each distribution in each dtype, where a wrong factor would show
+        rate = plan.uniform(0.25, 0.95)
         calls = [plan.call(0, rate, "train", plan.shape(400), k) for k in (kind, kind + 6)]
         plan.add(rate, "train", *calls)
+    for rate in (10 ** -plan.uniform(2, 4), 1 - 10 ** -plan.uniform(1.3, 2.7)):
+        plan.add(rate, "train", plan.call(0, rate, "train", plan.shape(400), plan.below(4)))
     first = plan.call(0, 0.0, "zero", plan.shape(300), 8 + plan.below(4))
     plan.add(0.0, "zero", first, plan.shape(2500), plan.shape(7), (), how=[0])
     plan.add(0.0, "zero", "eval", plan.shape(60), (2, 0), (), "train", plan.shape(300))
@@ -851,12 +855,17 @@ def _plan_statistics(plan: _Plan, rate: float) -> None:
     are cached, or seeded by the data, come twice.
     """
     twin = plan.call(0, rate, "train", plan.shape(1.2 * MASK_UNITS, MASK_UNITS), 13)
-    whole = plan.pick(((MASK_UNITS,), (4, MASK_UNITS // 4), (2, 1, MASK_UNITS // 2)))
-    calls: list[Any] = [twin, whole, (), (1 + plan.below(9), 0)]
+    whole = plan.pick(((4, MASK_UNITS // 4), (2, 1, MASK_UNITS // 2)))
+    layout = ("F", "reversed", "every other")[GRADED_RATES.index(rate)]
+    calls: list[Any] = [twin, plan.call(0, rate, "train", whole, 12, layout)]
+    calls += [(), (1 + plan.below(9), 0)]
     if rate == 0.5:
-        for _ in range(6 + plan.below(5)):
-            shape = plan.shape(plan.uniform(40, 64))
-            calls += [plan.call(0, rate, "train", shape, plan.below(4)) for _ in range(2)]
+        for _ in range(8 + plan.below(4)):
+            shape = plan.shape(plan.uniform(48, 64))
+            calls += [
+                plan.call(0, rate, "train", shape, plan.below(4), place)
+                for place in ("own memory", None)
+            ]
     rows = 10 + plan.below(5)
     units = plan.uniform(1, 1.1) * (DROP_RATE_UNITS * 4 * rate * (1 - rate) - 8 * MASK_UNITS)
     calls.append((rows, int(units / rows) + 1))
@@ -939,7 +948,13 @@ class _Plan:
         return tuple(axes) if math.prod(axes) >= at_least else self.shape(size, at_least)
 
     def call(
-        self, layer: int, rate: float, phase: str, shape: Any, kind: int | None = None
+        self,
+        layer: int,
+        rate: float,
+        phase: str,
+        shape: Any,
+        kind: int | None = None,
+        layout: str | None = None,
     ) -> Step:
         """A call on elements of a drawn distribution, dtype and memory layout.
 
@@ -949,7 +964,7 @@ class _Plan:
         size = math.prod(shape)
         if kind is None:
             kind = 12 + self.below(2) if size >= MASK_UNITS else min(self.below(18), 12)
-        layout = self.pick(("own memory", "own memory", "C", "F", "reversed", "every other"))
+        layout = layout or self.pick(_LAYOUTS)
         if size > _LARGE / 2:
             kind, layout = 12, "one row"  # the largest cost no more than they must
         memory = "r" if layout == "C" else ""
@@ -962,6 +977,7 @@ class _Plan:
             start = itemsize * self.below(_LARGE - span + 1)
         else:
             start = 4 * _LARGE + (24 * _SMALL if kind >= 6 else 0)
+            assert span <= _SMALL, "a window reaches into another distribution"
             start += itemsize * (_SMALL * (kind % 6) + self.below(_SMALL - span + 1))
         strides = [itemsize * step] * len(shape)
         axes = range(1, len(shape)) if layout == "F" else range(len(shape) - 2, -1, -1)
@@ -1317,7 +1333,7 @@ def check_interface(evidence: Evidence) -> Finding:
 def check_mask(evidence: Evidence) -> Finding:
     """Units are dropped independently of each other; every call draws a fresh mask."""
     exact: list[bool] = []
-    shapes: dict[Any, Mask] = {}  # a mask for each shape
+    shapes: dict[Any, Mask] = {}  # a mask for each rate and shape
     firsts: list[tuple[Step, Mask]] = []
     for rate in evidence.rates:
         p = 1 - rate.keep_rate
@@ -1327,7 +1343,7 @@ def check_mask(evidence: Evidence) -> Finding:
         if problem := _repeated_mask(large) or _repeated_small_mask(rate.masks):
             return Finding(f"Rate {rate.rate:.4g}: {problem}, expected 0.", "mask_not_random")
         exact += [abs(np.count_nonzero(mask) - mask.size * p) <= 1 for _, mask in large]
-        shapes |= {step.x.shape: mask for step, mask in large}
+        shapes |= {(rate.rate, step.x.shape): mask for step, mask in large}
         firsts += large[:1]
     largest = max(shapes.values(), key=lambda mask: mask.size, default=np.zeros(0, bool))
     problem = _structure(list(shapes.values()), MASK_UNITS) or _structure([largest], 8 * MASK_UNITS)

@@ -298,6 +298,9 @@ def test_every_probe_covers_what_the_contract_speaks_of() -> None:
         assert {x.dtype.str for x in xs} == {"<f4", "<f8"}
         assert {0, 1, 2, 3, 4, 5} <= {x.ndim for x in xs}
         assert any(x.size == 0 for x in xs)
+        for step in probe.steps:
+            if step.op == "call":
+                assert step.has_zeros >= (np.count_nonzero(step.x) < step.x.size), step
         assert any(x.size > 35_000 for x in xs)
         assert any(not x.flags.c_contiguous for x in xs)
         calls = [sum(s.op == "call" and s.layer == n for s in probe.steps) for n in range(60)]

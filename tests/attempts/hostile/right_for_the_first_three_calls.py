@@ -1,5 +1,5 @@
 # truth: A layer that is right for the first three calls is wrong.
-# expect: data_dependent_scaling | wrong_factor
+# expect: data_dependent_scaling | wrong_factor | mean_preserving_scaling
 import numpy as np
 
 POWER = 0.5
