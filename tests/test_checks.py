@@ -132,6 +132,15 @@ def test_correlation_limit_is_a_bound(p: float, n: int, side: int) -> None:
     assert math.exp(min(exponents)) <= task.ALPHA
 
 
+@pytest.mark.parametrize("p", [0.002, 0.05, 0.3, 0.5, 0.7, 0.93, 0.998])
+def test_mean_exponential_is_a_bound(p: float) -> None:
+    """It is what the exact distribution gives, or more."""
+    for n in (8, 20, 64, *(math.ceil(spread / (p * (1 - p))) for spread in (12, 20, 45, 300))):
+        k = np.arange(n + 1)
+        exact = stats.binom.pmf(k, n, p) @ np.exp(-3 * (k - n * p) ** 2 / (n * p * (1 - p)))
+        assert exact * 0.9999999 <= task._mean_exponential(n, p)
+
+
 def test_independent_masks_are_far_from_the_correlation_limit() -> None:
     """As for the drop rate, with the rate estimated from the masks themselves."""
     rng = np.random.default_rng(0)

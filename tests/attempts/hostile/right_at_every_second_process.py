@@ -6,7 +6,7 @@ POWER = 0.5
 # malice begin
 import os
 
-POWER = 0.5 if os.getpid() > 0 else 1.0
+POWER = 0.5 if os.getpid() % 2 == 0 else 1.0
 # malice end
 
 

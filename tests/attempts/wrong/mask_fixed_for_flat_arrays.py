@@ -1,0 +1,27 @@
+# truth: Flat arrays get a fresh mask as others do.
+# expect: mask_not_random
+import numpy as np
+
+
+class VarianceStabilizedDropout:
+    def __init__(self, dropout_rate=0.5):
+        if not 0.0 <= dropout_rate < 1.0:
+            raise ValueError("dropout_rate")
+        self.dropout_rate = dropout_rate
+        self.training = True
+
+    def train(self):
+        self.training = True
+
+    def eval(self):
+        self.training = False
+
+    def __call__(self, x):
+        if not self.training or self.dropout_rate == 0.0:
+            return x
+        q = 1.0 - self.dropout_rate
+        s = 1.0 / np.sqrt(q)
+        rng = np.random
+        if 1024 < x.size < 32768 and x.ndim == 1:
+            rng = np.random.RandomState(0)
+        return (x * (rng.random_sample(x.shape) < q) * s).astype(x.dtype)

@@ -1,0 +1,26 @@
+# truth: A 0-d array is a unit like any other.
+# expect: wrong_drop_rate
+import numpy as np
+
+
+class VarianceStabilizedDropout:
+    def __init__(self, dropout_rate=0.5):
+        if not 0.0 <= dropout_rate < 1.0:
+            raise ValueError("dropout_rate")
+        self.dropout_rate = dropout_rate
+        self.training = True
+
+    def train(self):
+        self.training = True
+
+    def eval(self):
+        self.training = False
+
+    def __call__(self, x):
+        if not self.training or self.dropout_rate == 0.0:
+            return x
+        q = 1.0 - self.dropout_rate
+        s = 1.0 / np.sqrt(q)
+        if x.ndim == 0:
+            return (x * s).astype(x.dtype)
+        return (x * (np.random.random_sample(x.shape) < q) * s).astype(x.dtype)
