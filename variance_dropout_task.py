@@ -51,6 +51,7 @@ import sys
 import sysconfig
 import tempfile
 import textwrap
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -59,7 +60,12 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
-import numpy as np
+try:
+    import numpy as np
+except ModuleNotFoundError as error:
+    if __name__ != "__main__":
+        raise
+    sys.exit(f"expected NumPy, got: {error}; run python -m pip install -r requirements.txt")
 
 __all__ = [
     "BUGGY_IMPLEMENTATION",
@@ -401,13 +407,13 @@ class Grader:
         self._idle: queue.LifoQueue[_Bench | _Judge | None] = queue.LifoQueue()
         for _ in range(self.workers):
             self._idle.put(None)
+        # What is at work, and the event that says that nobody waits for it any more.
+        self._busy: dict[int, tuple[_Bench | _Judge, threading.Event]] = {}
+        self._abandoned = threading.Event()
 
     def grade_source(self, source: str | bytes) -> Verdict:
         """Grade the text of a `dropout.py`."""
-        if not isinstance(source, (str, bytes)):
-            raise TypeError(f"source must be str or bytes, got {type(source).__name__}")
-        data = source.encode("utf-8", "surrogatepass") if isinstance(source, str) else source
-        return self._use_free("grade_source", data)
+        return self._use_free("grade_source", _source_bytes(source))
 
     def grade_solution(self, workspace: str | Path) -> Verdict:
         """Grade `dropout.py` in `workspace`, and that `test_dropout.py` there is as it was."""
@@ -416,32 +422,64 @@ class Grader:
     def map(self, submissions: Iterable[str | bytes]) -> Iterator[Verdict]:
         """Yield the verdicts of sources in order, grading `workers` at once.
 
-        Takes endless iterables: it reads at most two submissions a worker ahead.
+        Takes endless iterables: it reads at most two submissions a worker ahead. Left early, it
+        ends what is still being graded.
         """
+        if isinstance(submissions, (str, bytes)):
+            raise TypeError("submissions must be several sources, got one; see grade_source")
+        return self._map(submissions)
+
+    def _map(self, submissions: Iterable[str | bytes]) -> Iterator[Verdict]:
+        abandoned = threading.Event()
+
+        def grade(source: str | bytes) -> Verdict:
+            return self._use_free("grade_source", _source_bytes(source), abandoned)
+
         with ThreadPoolExecutor(self.workers) as pool:
             pending: deque[Future[Verdict]] = deque()
             try:
                 for source in submissions:
-                    pending.append(pool.submit(self.grade_source, source))
+                    pending.append(pool.submit(grade, source))
                     if len(pending) > 2 * self.workers:
                         yield pending.popleft().result()
                 while pending:
                     yield pending.popleft().result()
+            except BaseException:
+                self._abandon(abandoned)
+                raise
             finally:
                 for future in pending:
                     future.cancel()
 
-    def _use_free(self, method: str, argument: bytes | Path) -> Verdict:
+    def _use_free(
+        self, method: str, argument: bytes | Path, abandoned: threading.Event | None = None
+    ) -> Verdict:
         if self._owner != os.getpid():
             self._open()  # after fork: the workers belong to the other process
+        abandoned = abandoned or self._abandoned
         one = self._idle.get()
         try:
+            if abandoned.is_set() or self._abandoned.is_set():
+                raise GradingError("expected to grade, but what asked for it has ended")
             if one is None:
                 one = (_Bench if self.workers == 1 else _Judge)(self.time_limit, self.sandbox)
+            self._busy[id(one)] = one, abandoned
             verdict: Verdict = getattr(one, method)(argument)
             return verdict
         finally:
+            if one is not None:
+                self._busy.pop(id(one), None)
+                if one.stopped:
+                    one.close()
+                    one = None
             self._idle.put(one)
+
+    def _abandon(self, abandoned: threading.Event) -> None:
+        """End what is at work for an event, or all if it is the grader's own."""
+        abandoned.set()
+        for one, whose in list(self._busy.values()):
+            if abandoned in (whose, self._abandoned):
+                one.stop()
 
     def close(self) -> None:
         """End the idle workers; a later grade starts them again."""
@@ -460,7 +498,9 @@ class Grader:
     def __enter__(self) -> Grader:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:  # nobody waits for what is at work in other threads
+            self._abandon(self._abandoned)
         self.close()
 
     def __del__(self) -> None:
@@ -468,8 +508,16 @@ class Grader:
             self.close()
 
 
+def _source_bytes(source: str | bytes) -> bytes:
+    if not isinstance(source, (str, bytes)):
+        raise TypeError(f"source must be str or bytes, got {type(source).__name__}")
+    return source.encode("utf-8", "surrogatepass") if isinstance(source, str) else source
+
+
 class _Bench:
     """Grades one submission after another, with one worker."""
+
+    stopped = False
 
     def __init__(self, time_limit: float, sandbox: str) -> None:
         self.time_limit, self.sandbox = time_limit, sandbox
@@ -516,6 +564,8 @@ class _Bench:
         try:
             for _ in range(2):
                 self.worker = worker = self.worker or _start_worker(self.sandbox)
+                if self.stopped:
+                    raise GradingError("expected to grade, but was stopped")
                 run = worker.run(source, probe, self.time_limit)
                 if run.ending in ("killed", "worker lost") or not worker.filtered:
                     self.close()
@@ -532,6 +582,12 @@ class _Bench:
                 raise GradingError(f"expected to run a process, got: {error}") from error
             raise
 
+    def stop(self) -> None:
+        """From another thread: have what is being graded end now."""
+        self.stopped = True
+        if (worker := self.worker) is not None:
+            worker.stop()
+
     def close(self) -> None:
         if self.worker is not None:
             self.worker.close()
@@ -543,6 +599,8 @@ class _Judge:
 
     No submission's code runs in it, that is for its worker: so what it answers is believed.
     """
+
+    stopped = False
 
     def __init__(self, time_limit: float, sandbox: str) -> None:
         self.settings = json.dumps([time_limit, sandbox])
@@ -576,12 +634,14 @@ class _Judge:
             for last in (False, True):
                 try:
                     self.connection = self.connection or self._start()
+                    if self.stopped:
+                        raise GradingError("expected to grade, but was stopped")
                     self.connection.send((method, argument))
                     verdict, problem = self.connection.recv()
                     break
                 except (EOFError, OSError) as error:
                     self.close()
-                    if last:
+                    if last or self.stopped:
                         raise GradingError(f"expected an answer, got: {error!r}") from error
         except BaseException:
             self.close()
@@ -590,6 +650,17 @@ class _Judge:
             raise GradingError(problem)
         answer: Verdict = verdict
         return answer
+
+    def stop(self) -> None:
+        """From another thread: have what is being graded end now."""
+        self.stopped = True
+        connection = self.connection
+        if connection is None:
+            return
+        with contextlib.suppress(OSError):  # it may be closed already
+            channel = socket.socket(fileno=os.dup(connection.fileno()))
+            channel.shutdown(socket.SHUT_RDWR)
+            channel.close()
 
     def close(self) -> None:
         if self.connection is None:
@@ -634,7 +705,10 @@ def _judge(descriptor: int, settings: list[Any]) -> None:
     with contextlib.suppress(EOFError, OSError):
         while True:
             pool.submit(answer, *connection.recv())
-    os._exit(0)  # whatever is being graded: the worker ends when its judge is gone
+    bench.stop()
+    pool.shutdown()
+    bench.close()
+    os._exit(0)
 
 
 def _check_arguments(time_limit: float, sandbox: str) -> None:
@@ -653,8 +727,8 @@ def _workspace(path: str | Path) -> Path:
     except OSError as error:
         reason = f" ({error.strerror})"
     raise GradingError(
-        f"workspace: expected a directory, got {str(path)[:200]!r}{reason}; "
-        "make one with setup_task_files(workspace)"
+        f"workspace: expected a directory that holds {SOLUTION_FILE}, got "
+        f"{str(path)[:200]!r}{reason}; make one with `setup`, or setup_task_files(workspace)"
     )
 
 
@@ -1702,7 +1776,7 @@ class _Worker:
 
     def __init__(self, sandbox: str) -> None:
         """Start a process; raises GradingError with what it said if it does not get ready."""
-        self.sandbox = sandbox
+        self.sandbox, self.filtered = sandbox, False
         command = _worker_command(sandbox)
         self._control, theirs = socket.socketpair()
         try:
@@ -1759,11 +1833,21 @@ class _Worker:
             return Run([], "worker lost", "its parent process was lost")
         return _decode_run(reply, len(sizes), answer, time_limit)
 
+    def stop(self) -> None:
+        """From another thread: have the process end what it runs, and itself."""
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """End the process and everything in its session."""
         self._control.close()
         if self._process.stderr is not None:
             self._process.stderr.close()
+        if self.filtered:
+            # It ends by itself, and leaves nothing: of what is killed, another process would have
+            # to collect the remains, which the first one in a container may not do.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_GRACE_S)
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -1958,6 +2042,7 @@ def _child_program() -> None:
             message, descriptors, _, _ = socket.recv_fds(control, 8, 1)
             if not message:
                 os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
                 os._exit(0)
             deadline = time.monotonic() + struct.unpack("=d", message)[0]
             try:
@@ -1983,6 +2068,7 @@ def _child_program() -> None:
             ready, _, _ = select.select([control.fileno(), wake], [], [], left)
             if control.fileno() in ready:
                 os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
                 os._exit(0)
             if wake in ready:
                 os.read(wake, 64)

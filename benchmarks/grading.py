@@ -43,8 +43,8 @@ SUBMISSIONS = {"right": task.REFERENCE_IMPLEMENTATION, "wrong": task.BUGGY_IMPLE
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15, help="turns (default: 15)")
-    parser.add_argument("--warm", type=int, default=20, help="warm grades a turn (default: 20)")
+    parser.add_argument("--rounds", type=positive, default=15, help="turns (default: 15)")
+    parser.add_argument("--warm", type=positive, default=20, help="grades a turn (default: 20)")
     parser.add_argument("--sandbox", choices=("auto", "bubblewrap", "process"), default="auto")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
@@ -54,6 +54,12 @@ def main() -> None:
     }
     report = {"machine": machine(options.sandbox), "submissions": results}
     print(json.dumps(report, indent=2) if options.json else table(report))
+
+
+def positive(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
 
 
 def measure(source: str, rounds: int, warm: int, sandbox: str) -> dict[str, Any]:

@@ -107,6 +107,9 @@ def main(arguments: list[str] | None = None) -> int:
                         "this machine)")
     parser.add_argument("--sandbox", choices=["auto", "bubblewrap", "process"], default="auto")
     options = parser.parse_args(arguments)
+    for path in options.files:
+        if not path.is_file():
+            parser.error(f"{path}: expected a file")
     # Ray prints messages of its own to standard output, up to the end of the process.
     output, sys.stdout = sys.stdout, sys.stderr
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -474,6 +475,59 @@ def test_map_is_lazy_and_in_order() -> None:
         verdicts = list(itertools.islice(grader.map(endless), 7))
     assert [verdict["passed"] for verdict in verdicts] == [bool(n % 3) for n in range(7)]
     assert next(taken) < 20
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_left_early_ends_at_once(workers: int) -> None:
+    """Neither a break nor an exception waits for submissions that hang; others are not touched."""
+    hanging = ["while True: pass"] * 8
+    with task.Grader(workers, time_limit=60) as grader:
+        started = time.monotonic()
+        for verdict in grader.map([REFERENCE, *hanging]):
+            assert verdict["passed"]
+            break
+        with pytest.raises(TypeError, match="str or bytes"):
+            list(grader.map([None, *hanging]))  # type: ignore[list-item]
+        assert grader.grade_source(REFERENCE)["passed"]
+    with ThreadPoolExecutor(4) as pool, contextlib.suppress(KeyboardInterrupt), task.Grader(
+        workers, time_limit=60
+    ) as grader:
+        futures = [pool.submit(grader.grade_source, source) for source in hanging]
+        while len(grader._busy) < workers:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+    for future in futures:
+        with pytest.raises(task.GradingError, match=r"ended|stopped|answer"):
+            future.result()
+    assert time.monotonic() - started < 50  # one time limit would be 60
+
+
+def test_one_source_is_no_iterable_of_sources() -> None:
+    """Its letters are not graded one by one."""
+    with task.Grader(1) as grader, pytest.raises(TypeError, match="several sources"):
+        grader.map(REFERENCE)
+
+
+def test_nothing_is_left_for_the_first_process_to_collect(sandbox: str) -> None:
+    """What ends, ends as a child of what started it: in a container nobody else may collect it."""
+    program = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # orphans become children of this process
+import variance_dropout_task as task
+for workers in (1, 2):
+    with task.Grader(workers, sandbox=sys.argv[1]) as grader:
+        list(grader.map([task.REFERENCE_IMPLEMENTATION, "while True: pass"][:workers]))
+try:
+    print("left", os.waitpid(-1, os.WNOHANG))
+except ChildProcessError:
+    print("nothing")
+"""
+    program = program.replace('sandbox=sys.argv[1]', 'sandbox=sys.argv[1], time_limit=2')
+    done = subprocess.run(
+        [sys.executable, "-c", program, sandbox], capture_output=True, text=True, check=False,
+        cwd=ROOT,
+    )
+    assert (done.stdout, done.stderr) == ("nothing\n", "")
 
 
 def test_grade_many_keeps_the_order() -> None:

@@ -52,6 +52,8 @@ def test_commands_are_understood(command: str, tmp_path: Path) -> None:
         [sys.executable, str(ROOT / program), *arguments, "--help"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )
+    if program.startswith("integrations/") and "pip install -r integrations/" in done.stderr:
+        pytest.skip(done.stderr.strip())  # its framework is not installed
     assert done.returncode == 0, done.stderr
     flags = {argument.split("=")[0] for argument in arguments if argument.startswith("--")}
     assert flags <= set(re.findall(r"--[a-z-]+", done.stdout))
