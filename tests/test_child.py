@@ -128,6 +128,33 @@ raise RuntimeError(f"<done {{result}}>")
     assert "<refused 38>" in feedback, feedback  # ENOSYS: it was the filter that refused
 
 
+def test_a_submission_holds_its_channel_and_nothing_else(graders: Graders, sandbox: str) -> None:
+    """A descriptor of the worker would be a way to it, and to the submissions that follow."""
+    source = """
+import os
+held = []
+for number in range(1024):
+    try:
+        os.fstat(number)
+    except OSError:
+        continue
+    held.append(number)
+raise RuntimeError(f"<{held}>")
+"""
+    assert "<[0, 1, 2, 3]>" in graders(sandbox).grade_source(source)["feedback"]
+
+
+def test_without_the_filter_a_worker_serves_once(
+    monkeypatch: pytest.MonkeyPatch, sandbox: str
+) -> None:
+    """What may stay behind there, stays in a process that is ended."""
+    monkeypatch.setattr(task, "_system_call_filter", lambda: b"")
+    with task.Grader(1, sandbox=sandbox) as grader:
+        for _ in range(2):
+            assert grader.grade_source(REFERENCE)["passed"]
+            assert worker_of(grader) is None
+
+
 def test_no_thread_starts(graders: Graders, sandbox: str) -> None:
     """Threads could slow what runs beside them; Python has an error of its own for that."""
     source = """
