@@ -951,6 +951,7 @@ def _plan_modes(plan: _Plan, rate: float) -> None:
 
     Masks that are cached, or seeded in the constructor, in train() or in eval(), come twice.
     """
+    # At the low rate a flat array: elsewhere it may not be among the shapes that are drawn.
     shape = plan.shape(1.2 * MASK_UNITS, MASK_UNITS) if rate > 0.2 else (MASK_UNITS + 99,)
     again = plan.call(0, rate, "train", shape)
     double = plan.call(0, rate, "eval", plan.shape(200), 8 + plan.below(4))
@@ -1411,7 +1412,6 @@ def check_interface(evidence: Evidence) -> Finding:
 
 def check_mask(evidence: Evidence) -> Finding:
     """Units are dropped independently of each other; every call draws a fresh mask."""
-    problem: str | None = None
     counts: list[tuple[Step, Mask, float]] = []
     several: dict[Any, Mask] = {}  # a mask for each rate and shape
     firsts: list[tuple[Step, Mask]] = []
@@ -1430,8 +1430,9 @@ def check_mask(evidence: Evidence) -> Finding:
         firsts += large[:1]
         if rate.rate in GRADED_RATES and large:
             largest.append(max(large, key=lambda one: one[1].size))
-    long = [mask for _, mask in sorted(largest, key=lambda one: -one[1].size)[:1]]
-    problem = _structure(list(several.values()), MASK_UNITS) or _structure(long, 16 * MASK_UNITS)
+    longest = max((mask for _, mask in largest), key=len, default=np.zeros(0, bool))
+    problem = _structure(list(several.values()), MASK_UNITS)
+    problem = problem or _structure([longest], 16 * MASK_UNITS)
     if not problem and (problem := _repeated_mask(firsts) or _repeated_mask(largest)):
         problem = f"At two rates, {problem}"
     if problem:
@@ -1468,11 +1469,16 @@ def _too_even(masks: list[tuple[Step, Mask, float]]) -> str | None:
     For Y = (k - np)^2 / npq of B groups of units, Chernoff's bound is
     P(Y_1 + ... + Y_B <= y) <= exp(3 y) E[exp(-3 Y)]^B.
     """
-    for name in ("mask", "row of a mask", "64 units of a mask", "8 units of a mask"):
+    groupings: dict[str, Callable[[Step], int]] = {
+        "mask": lambda step: step.x.size,
+        "row of a mask": lambda step: step.x.shape[-1],
+        "64 units of a mask": lambda step: 64,
+        "8 units of a mask": lambda step: 8,
+    }
+    for name, units in groupings.items():
         exponent = 0.0
         for step, mask, p in masks:
-            row = step.x.shape[-1]
-            n = {"m": mask.size, "r": row, "6": 64, "8": 8}[name[0]]
+            n = units(step)
             if (n != 8 and n * p * (1 - p) < 12) or (n in (8, 64) and mask.size < 8 * MASK_UNITS):
                 continue
             groups = mask.size // n

@@ -162,7 +162,11 @@ def test_at_most_a_thousand_tests_share_the_bound() -> None:
         gathered = evidence(Layer, number)
         masks = [sum(m.size >= task.MASK_UNITS for _, m in r.masks) for r in gathered.rates]
         tests = sum(len(rate.drops) for rate in gathered.rates)
-        tests += sum(k + k * (k - 1) // 2 + 3 for k in masks)
+        tests += len({kind for rate in gathered.rates for kind, _, _ in rate.drops})  # together
+        tests += sum(2 * k + k * (k - 1) // 2 + 3 for k in masks)
+        tests += math.comb(len(masks), 2) + 3 + 1 + 4  # at two rates, the longest mask, even ones
+        several = [step.x.shape for r in gathered.rates for step, m in r.masks if m.size >= 200]
+        tests += sum(length > 1 for shape in several for length in shape)
         assert 300 < tests <= 1000
 
 
