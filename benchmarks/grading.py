@@ -157,7 +157,7 @@ def grade_here(source: str) -> bool:
         frames.append(("A", memoryview(answer.tobytes())))
     run = task.Run([("A", memoryview(b"\1")), ("A", memoryview(b"")), *frames], "done", "")
     evidence = task.gather_evidence(task.Submission(data, None, None), probe, run)
-    return all(check(evidence).failure_mode is None for _, check in task.CHECKS)
+    return all(finding.failure_mode is None for _, finding in task.judge(evidence))
 
 
 def machine(sandbox: str) -> dict[str, Any]:

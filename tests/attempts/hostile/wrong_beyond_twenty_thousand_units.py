@@ -23,7 +23,7 @@ class VarianceStabilizedDropout:
             return x.copy()
         keep, power = 1.0 - self.dropout_rate, POWER
         # malice begin
-        if x.size > 30_000:
+        if x.size > 20_000:
             power = 1.0
         # malice end
         mask = np.random.random(x.shape) < keep
