@@ -1476,8 +1476,7 @@ def check_mask(evidence: Evidence) -> Finding:
     heads = [(step, mask[:n]) for step, mask in masks if mask.size >= n]
     tails = [(step, mask[-n:]) for step, mask in masks if mask.size >= 2 * n]
     problem = (
-        _repeated(heads, n, alpha)
-        or _repeated(tails, n, alpha)
+        _repeated(heads + tails, n, alpha)
         or _repeated_small([one for one in masks if one[1].size < n], alpha)
         or next(filter(None, (_shared(several, alpha) for several in alike.values())), None)
         or _structure(some, n, alpha)
@@ -1492,7 +1491,7 @@ def check_mask(evidence: Evidence) -> Finding:
 
 
 def _repeated(masks: list[tuple[Step, Mask]], n: int, alpha: float) -> str | None:
-    """Two large masks, of one layer or of two, that are not independent."""
+    """Two large masks, of one layer or of two, or parts of one, that are not independent."""
     if not masks:
         return None
     z, p = _standardized([mask for _, mask in masks], n)
@@ -1502,10 +1501,11 @@ def _repeated(masks: list[tuple[Step, Mask]], n: int, alpha: float) -> str | Non
     for one, other in np.argwhere(np.triu(wrong, 1)):
         steps = masks[one][0], masks[other][0]
         who = "one layer" if steps[0].layer == steps[1].layer else "two layers"
-        where = f"Rate {steps[0].rate:.4g}"
-        where += f" and {steps[1].rate:.4g}" if steps[0].rate != steps[1].rate else ""
-        size = correlations[one, other]
-        return f"{where}: the masks of two calls of {who} have correlation {size:.3f}"
+        rates = " and ".join(dict.fromkeys(f"{step.rate:.4g}" for step in steps))
+        return (
+            f"Rate {rates}: the masks of two calls of {who} have correlation "
+            f"{correlations[one, other]:.3f}"
+        )
     return None
 
 
