@@ -549,7 +549,7 @@ class _Bench:
         for stage in (SCREENING, CONFIRMATION):
             probe = draw_probe(digest.digest(), stage)
             if submission.problem is None:
-                run, sandbox = self._run(submission.source, probe)
+                run, sandbox = self._run(submission.source, probe, self.time_limit * stage.rounds)
             else:
                 run, sandbox = None, available_sandbox() if self.sandbox == "auto" else self.sandbox
             if look_again is not None and submission.tests_intact:
@@ -561,7 +561,7 @@ class _Bench:
         seconds = time.perf_counter() - started
         return _verdict(evidence, findings, sandbox, digest.hexdigest(), seconds)
 
-    def _run(self, source: bytes, probe: Probe) -> tuple[Run, str]:
+    def _run(self, source: bytes, probe: Probe, time_limit: float) -> tuple[Run, str]:
         """Run a submission in the worker, and again in a fresh one if that one was ended.
 
         Where the system-call filter works, no submission can send a signal or set a limit: if a
@@ -572,7 +572,7 @@ class _Bench:
                 self.worker = worker = self.worker or _start_worker(self.sandbox)
                 if self.stopped:
                     raise GradingError("expected to grade, but was stopped")
-                run = worker.run(source, probe, self.time_limit)
+                run = worker.run(source, probe, time_limit)
                 if run.ending in ("killed", "worker lost") or not worker.filtered:
                     self.close()
                 if run.ending not in ("killed", "worker lost"):
@@ -840,7 +840,7 @@ def _verdict(
 
 GRADED_RATES = (0.3, 0.5, 0.7)
 # Rates outside the contract, which the constructor has to refuse; others are drawn.
-BAD_RATES = (-0.1, -math.inf, 1.0, 1.5, math.inf, math.nan, -1, 1, 2)
+BAD_RATES = (-0.1, -1e-12, -math.inf, 1.0, 1.5, math.inf, math.nan, -1, 1, 2)
 
 # Of the promised bound, 1e-9 that a right solution fails, each of at most 1,000 tests in each of
 # two stages gets this.
@@ -858,7 +858,7 @@ class Stage(NamedTuple):
     where most units are asked for. drop_rate_units: units at a graded rate p, as a multiple of
     4p(1-p): a drop rate that is off by 3 points is 6 standard deviations from passing.
     mask_units: over how many units two masks are compared. rounds: how often all is asked for
-    which a few calls do.
+    which a few calls do, and how often the time limit is allowed.
     """
 
     alpha: float
@@ -925,7 +925,7 @@ def draw_probe(digest: bytes, stage: Stage = SCREENING) -> Probe:
     Only `random.Random` is used, whose stream does not change between versions.
     """
     plan = _Plan(random.Random(digest + bytes([stage is CONFIRMATION])), stage)
-    low, high = plan.uniform(0.05, 0.15), plan.uniform(0.88, 0.95)
+    low, high = plan.uniform(0.05, 0.25), plan.uniform(0.88, 0.95)
     # Each distribution, where a wrong factor may show, in one dtype or the other.
     kinds = [(plan.shape(400), kind + plan.deal((0, 6))) for kind in range(6)]
     plan.rng.shuffle(kinds)
@@ -935,18 +935,21 @@ def draw_probe(digest: bytes, stage: Stage = SCREENING) -> Probe:
         _plan_statistics(plan, rate, kind, kinds[:3] if rate == often_at else [])
     for rate in (*GRADED_RATES, low, high) * stage.rounds:
         _plan_modes(plan, rate, flat=rate == flat_at)
-    plan.add(plan.uniform(0.25, 0.95), "train", *kinds[3:])
-    # Units on their own: a right layer does not drop all of them at a rate close to 0, nor keep
-    # all of them at one close to 1.
-    for exponent in (-plan.uniform(2, 4), plan.uniform(2, 2.7)):
-        rate = 10**exponent if exponent < 0 else 1 - 10**-exponent
-        calls = [((), plan.below(4)), ((1,), plan.below(4))] * (2 * stage.rounds)
+    for call in kinds[3:]:
+        plan.add(plan.uniform(0.15, 0.95), "train", call)
+    # Few units: a right layer does not drop all of them at a rate close to 0, nor keep all of them
+    # at one close to 1, whatever guards it has against empty masks.
+    near_0, near_1 = (10 ** -plan.uniform(2, 2.7) for _ in range(2))
+    for rate, few in ((near_0, []), (1 - near_1, [(2,), (2, 1), (3,)])):
+        shapes: list[Any] = [(), (1,), (), (1,), *few] * stage.rounds
+        calls = [(shape, plan.below(4)) for shape in shapes]
         calls.insert(plan.below(len(calls)), (plan.shape(400), plan.below(4)))
         plan.add(rate, "train", *calls)
-    first = plan.shape(300), 8 + plan.below(4)
-    plan.add(0.0, "zero", first, (plan.shape(1500),), ((),), how=[0])
-    plan.add(0.0, "zero", "eval", (plan.shape(60),), "train", (plan.shape(7),))
-    plan.add(0.5, "train", how={})
+    kind = 8 + plan.below(4)
+    plan.add(0.0, "zero", ((12, 9), kind, "F"), ((12, 9), kind), ((3, 0),), how=[0])
+    plan.add(0.0, "zero", ((),), "eval", (plan.shape(60),), "train", (plan.shape(1500),))
+    for rate in (1e-9, 0.5, 1 - 1e-9):
+        plan.add(rate, "train", how={} if rate == 0.5 else None)
     near = [10 ** plan.uniform(-6, 2) for _ in range(4)]
     bad = [*BAD_RATES, -near[0], -near[1], 1 + near[2], 1 + near[3]]
     plan.scripts.append([[Step("bad", 0, 0.0, "", bad, _REFUSED)]])
@@ -966,7 +969,7 @@ def _plan_statistics(plan: _Plan, rate: float, kind: int, others: list[Any]) -> 
     units = plan.stage.drop_rate_units * 4 * rate * (1 - rate) - 5 * n * plan.stage.rounds - n
     rows, inner = 10 + plan.below(5), plan.deal(((), (4,), (2, 3)))
     large = (rows, *inner, int(plan.uniform(1, 1.1) * units / rows / math.prod(inner)) + 1)
-    calls = [(large, kind), (plan.deal(((), (0,), (7, 0))),), *others]
+    calls = [(large, kind), (plan.deal(((), (0,), (2, 0, 3))),), *others]
     plan.rng.shuffle(calls)
     sizes = [plan.uniform(56, 64) for _ in range(2 * plan.stage.rounds)] + [plan.uniform(300, 500)]
     shapes = [plan.shape(size) for size in sizes if others]
@@ -983,11 +986,15 @@ def _plan_modes(plan: _Plan, rate: float, flat: bool) -> None:
     """
     n, times = plan.stage.mask_units, 1 + flat
     again = plan.call((2 * n + 99,) if flat else plan.shape(1.2 * n, n, plan.deal((2, 3, 4, 5))))
-    evals = [(plan.shape(200), 2 + plan.below(4) + plan.deal((0, 6))) for _ in range(times)]
+    double, shape = 2 + plan.below(4) + plan.deal((0, 6)), plan.shape(200)
+    evals: list[Any] = [(shape, double)] * times
+    evals.append(
+        ((25, 8), double, "F") if flat else (plan.deal(((), (0,), (7, 0), (2, 0, 3))),)
+    )
     plan.add(
-        rate, "train", *["train"] * flat, again, again, "other", again,
-        "other", *["eval"] * times, *evals, *["train"] * times, again,
-        "other", "eval", "train", again, at_once=True,
+        rate, "train", *["train"] * flat, again, again, *["eval"] * times, "other", again,
+        "other", *evals, "other", "eval", "other", *["train"] * times, again,
+        "other", "train", again, at_once=True,
     )
 
 
@@ -1221,6 +1228,7 @@ class Evidence(NamedTuple):
         return sorted(rates, key=lambda r: (r.rate not in GRADED_RATES, r.rate))
 
 
+@np.errstate(all="ignore")  # outputs may be anything
 def gather_evidence(submission: Submission, probe: Probe, run: Run | None) -> Evidence:
     """Turn raw frames into arrays, and the arrays into evidence by call and by rate."""
     if run is None:
@@ -1271,26 +1279,20 @@ def _text(payload: memoryview) -> str:
 
 def _training_calls(outcomes: list[Outcome]) -> Calls | None:
     """Measure the training calls, all of one dtype together."""
-    units: dict[int, list[_Units]] = {4: [], 8: []}  # by the size of an element
-    for number, outcome in enumerate(outcomes):
-        if _is_training_call(outcome) and (one := _units(number, outcome)).x.size:
-            units[one.step.x.itemsize].append(one)
-    measured = [(several, *_measure(several)) for several in units.values() if several]
-    if not measured:
+    several = [_units(*one) for one in enumerate(outcomes) if _is_training_call(one[1])]
+    calls = sorted((call for call in several if call.x.size), key=lambda call: call.step.rate)
+    masks: dict[int, Mask] = {}
+    figures = np.empty((2 * len(_WHERE) + 3, len(calls)))
+    for size in (4, 8):
+        which = [at for at, call in enumerate(calls) if call.x.itemsize == size]
+        if which:
+            found, figures[:, which] = _measure([calls[at] for at in which])
+            masks |= zip(which, found, strict=True)
+    if not calls:
         return None
-    calls = [call for several, _, _ in measured for call in several]
-    masks = [mask for _, several, _ in measured for mask in several]
-    figures = np.concatenate([several for _, _, several in measured], axis=1)
-    order = sorted(range(len(calls)), key=lambda at: (calls[at].step.rate, calls[at].number))
-    rows = figures[:, order]
-    return Calls(
-        [calls[at].number for at in order],
-        [calls[at].step for at in order],
-        [masks[at] for at in order],
-        rows[: len(_WHERE)],
-        rows[len(_WHERE) : -3],
-        *rows[-3:],
-    )
+    numbers, steps = [call.number for call in calls], [call.step for call in calls]
+    units, drops, rest = np.split(figures, (len(_WHERE), 2 * len(_WHERE)))
+    return Calls(numbers, steps, [masks[at] for at in range(len(calls))], units, drops, *rest)
 
 
 def _is_training_call(outcome: Outcome) -> bool:
@@ -1341,12 +1343,11 @@ def _measure(calls: list[_Units]) -> tuple[list[Mask], np.ndarray[Any, Any]]:
     def count(units: Mask) -> Any:
         return np.add.reduceat(units.view(np.int8), starts, dtype=np.int32)
 
-    with np.errstate(all="ignore"):
-        factors = y / x
-        away = dropped * np.finfo(x.dtype).max  # a dropped unit is neither lowest nor highest
-        lowest = np.minimum.reduceat(factors + away, starts)
-        highest = np.maximum.reduceat(factors - away, starts)
-        squares = np.add.reduceat(np.square(factors, dtype=np.float64), starts)
+    factors = y / x
+    away = dropped * np.finfo(x.dtype).max  # a dropped unit is neither lowest nor highest
+    lowest = np.minimum.reduceat(factors + away, starts)
+    highest = np.maximum.reduceat(factors - away, starts)
+    squares = np.add.reduceat(np.square(factors, dtype=np.float64), starts)
     highest[[call.something_of_nothing for call in calls]] = np.inf
     above, large, several = x > 0.0, np.abs(x) > 1.0, sizes > 1
     n, n_above, n_large = sizes, count(above), count(large)
@@ -1485,7 +1486,8 @@ def check_mask(evidence: Evidence) -> Finding:
     if problem:
         return Finding(f"{problem}, expected 0.", "mask_not_random")
     drop_rates = {rate.rate: 1 - rate.keep_rate for rate in evidence.rates}
-    if problem := _too_even(masks, some, drop_rates, evidence.stage):
+    problem = _copied(masks, drop_rates) or _too_even(masks, some, drop_rates, evidence.stage)
+    if problem:
         return Finding(problem, "mask_not_random")
     return Finding("masks are fresh at every call, and their units independent")
 
@@ -1495,9 +1497,8 @@ def _repeated(masks: list[tuple[Step, Mask]], n: int, alpha: float) -> str | Non
     if not masks:
         return None
     z, p = _standardized([mask for _, mask in masks], n)
-    with np.errstate(all="ignore"):
-        correlations = z @ z.T
-        wrong = np.abs(correlations) > correlation_limit((p, p[:, None]), n, alpha, len(p) ** 2)
+    correlations = z @ z.T
+    wrong = np.abs(correlations) > correlation_limit((p, p[:, None]), n, alpha, len(p) ** 2)
     for one, other in np.argwhere(np.triu(wrong, 1)):
         steps = masks[one][0], masks[other][0]
         who = "one layer" if steps[0].layer == steps[1].layer else "two layers"
@@ -1509,6 +1510,28 @@ def _repeated(masks: list[tuple[Step, Mask]], n: int, alpha: float) -> str | Non
     return None
 
 
+def _copied(masks: list[tuple[Step, Mask]], drop_rates: dict[float, float]) -> str | None:
+    """Masks of one rate that are the same, whatever their shapes and layers are.
+
+    Two units agree with probability p^2 + q^2: so many units have the same mask with exp(-50).
+    """
+    lengths = {
+        rate: math.ceil(-50 / math.log(p * p + (1 - p) ** 2))
+        for rate, p in drop_rates.items()
+        if 0 < p < 1
+    }
+    seen: dict[tuple[float, bytes], Step] = {}
+    for step, mask in masks:
+        n = lengths.get(step.rate, math.inf)
+        if mask.size < n:
+            continue
+        other = seen.setdefault((step.rate, mask[:n].tobytes()), step)
+        if other is not step:
+            who = "one layer" if step.layer == other.layer else "two layers"
+            return f"Rate {step.rate:.4g}: two masks of {who} begin with the same {n} units."
+    return None
+
+
 def _standardized(masks: list[Mask], n: int) -> tuple[Any, Any]:
     """n units of masks, each with mean 0 and norm 1; and the share that is dropped.
 
@@ -1516,8 +1539,7 @@ def _standardized(masks: list[Mask], n: int) -> tuple[Any, Any]:
     """
     z = np.array([mask[:n] for mask in masks], dtype=np.float32)
     p = z.mean(axis=1)
-    with np.errstate(all="ignore"):
-        return (z - p[:, None]) / np.sqrt(n * p * (1 - p))[:, None], p
+    return (z - p[:, None]) / np.sqrt(n * p * (1 - p))[:, None], p
 
 
 def _repeated_small(masks: list[tuple[Step, Mask]], alpha: float) -> str | None:
@@ -1594,8 +1616,7 @@ def _structure(
         correlations = np.abs(np.fft.irfft(product, length))
         if how == "moved":
             correlations[:, 0] = 0.0  # a mask and itself
-        with np.errstate(all="ignore"):
-            limits = correlation_limit((p, p), n, alpha, 4 * n * len(p), sets)
+        limits = correlation_limit((p, p), n, alpha, 4 * n * len(p), sets)
         found = correlations.max(axis=1)
         for index in np.flatnonzero(found > limits):
             return (
@@ -1657,8 +1678,7 @@ def _evenness(n: Any, p: Any, dropped: Any) -> float:
     variable, and less than 5 % larger for a binomial one with npq >= 12; others are left out.
     """
     variance = n * p * (1 - p)
-    with np.errstate(all="ignore"):
-        terms = 3 * np.square(dropped - n * p) / variance + math.log(1.05 / math.sqrt(7))
+    terms = 3 * np.square(dropped - n * p) / variance + math.log(1.05 / math.sqrt(7))
     return float(np.sum(terms, where=variance >= 12))
 
 
@@ -1857,6 +1877,7 @@ CHECKS: tuple[tuple[str, Callable[[Evidence], Finding]], ...] = (
 STATISTICAL = {"mask_not_random", "wrong_drop_rate"}
 
 
+@np.errstate(all="ignore")  # of a mask that is all one there is no correlation
 def judge(evidence: Evidence) -> list[tuple[str, Finding]]:
     """What the checks find; nothing if they are in doubt, and another stage has to tell.
 
@@ -2311,6 +2332,7 @@ def _child_program() -> None:
         send(b"A", b"")
         flush()
         layers: dict[int, Any] = {}
+        latest: list[Any] = [None, None]
 
         def run(op: str, index: int, argument: Any) -> tuple[bytes, Any]:
             if op == "bad":
@@ -2333,7 +2355,9 @@ def _child_program() -> None:
             elif index not in layers:
                 return b"V", b"the layer could not be made"
             elif op == "call":
-                return call(layers[index], *argument)
+                if argument != latest[0]:  # the same data come as the same object
+                    latest[:] = argument, make_input(*argument)
+                return call(layers[index], argument[0], argument[-1], argument[-2], *latest[1])
             elif argument == "eval":
                 layers[index].eval()
             else:
@@ -2342,19 +2366,23 @@ def _child_program() -> None:
             state += (layers[index].dropout_rate + 0.0, layers[index].training + 0.0)
             return b"A", state.tobytes()
 
-        def call(
-            layer: Any, dtype: str, axes: Any, start: int, stop: int, offset: int, strides: Any,
-            how: str, who: int,
-        ) -> tuple[bytes, Any]:
+        def make_input(
+            dtype: str, axes: Any, start: int, stop: int, offset: int, strides: Any, how: str,
+            _: int,
+        ) -> tuple[Any, Any, Any, Any]:
             shape: Any = tuple(axes)
-            data: Any = pool
             if how in dtypes:  # a copy, which is compared with what was copied
                 before: Any = ndarray(shape, dtype, pool, start + offset, strides)
-                dtype, x = how, before.astype(how, "C")
-            else:  # a view: what lies below it is compared
-                data, before = bytearray(pool[start:stop]), pool[start:stop]
-                x = ndarray(shape, dtype, data, offset, strides)
-                x.flags.writeable = how != "r"
+                return before.astype(how, "C"), shape, pool, before
+            data = bytearray(pool[start:stop])  # a view: what lies below it is compared
+            x: Any = ndarray(shape, dtype, data, offset, strides)
+            x.flags.writeable = how != "r"
+            return x, shape, data, pool[start:stop]
+
+        def call(
+            layer: Any, dtype: str, who: int, how: str, x: Any, shape: Any, data: Any, before: Any
+        ) -> tuple[bytes, Any]:
+            dtype = how if how in dtypes else dtype
             try:
                 y: Any = calls[who](layer, x)
             except ValueError as error:
@@ -2550,7 +2578,7 @@ def _worker_command(sandbox: str) -> list[str]:
     if not walls:
         project = Path(__file__).resolve().parent
         readable = [p for path in _interpreter_paths() for p in _paths_beside(Path(path), project)]
-        readable += _numpy_paths()
+        readable += [*_numpy_paths(), "/dev/urandom"]
     limits = [_system_call_filter().hex(), MEMORY_LIMIT_BYTES, _TEXT_LIMIT]
     settings = json.dumps([str(_packages()), readable, *limits, len(_pool()), _CALLERS])
     return [*walls, _interpreter(), "-I", "-S", "-c", _CHILD_SOURCE, settings]
@@ -2569,7 +2597,9 @@ def _bubblewrap() -> list[str]:
         command += ["--tmpfs", str(project)]
     for path in _numpy_paths():
         command += ["--ro-bind-try", path, path]
-    return [*command, "--dev-bind", "/dev/null", "/dev/null"]
+    for path in ("/dev/null", "/dev/urandom"):
+        command += ["--dev-bind", path, path]
+    return command
 
 
 def available_sandbox() -> str:

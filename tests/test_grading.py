@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import ROOT, attempts, worker_of
 
@@ -75,6 +76,37 @@ def test_verdict_of_the_untouched_workspace(tmp_path: Path) -> None:
 def test_a_changed_file_with_the_same_bug_is_told_apart() -> None:
     """Only the starting file, byte for byte, counts as unchanged."""
     assert task.grade_source(BUGGY + "#\n")["failure_mode"] == "mean_preserving_scaling"
+
+
+def test_what_is_in_doubt_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second, larger probe with as much more time decides; without doubt there is none."""
+    looks: list[tuple[task.Stage, float]] = []
+    real_run, real_judge = task._Bench._run, task.judge
+
+    def run(self: Any, source: bytes, probe: task.Probe, time_limit: float) -> Any:
+        looks.append((probe.stage, time_limit))
+        return real_run(self, source, probe, time_limit)
+
+    def in_doubt(evidence: task.Evidence) -> Any:
+        return real_judge(evidence) if evidence.stage is task.CONFIRMATION else []
+
+    monkeypatch.setattr(task._Bench, "_run", run)
+    with task.Grader(1) as grader:
+        assert grader.grade_source(REFERENCE)["passed"]
+        assert looks == [(task.SCREENING, 10.0)]
+        monkeypatch.setattr(task, "judge", in_doubt)
+        for source, passed in ((REFERENCE, True), (BUGGY, False)):
+            looks.clear()
+            assert grader.grade_source(source)["passed"] is passed
+            assert looks == [(task.SCREENING, 10.0), (task.CONFIRMATION, 40.0)]
+
+
+def test_floating_point_errors_of_outputs_are_no_errors_of_the_grader() -> None:
+    """Whatever NumPy is set to in the process that grades."""
+    (infinite,) = (one for one in attempts("wrong") if one.path.stem == "outputs_infinite")
+    with np.errstate(all="raise"), task.Grader(1) as grader:
+        assert grader.grade_source(infinite.source)["failure_mode"] == "interface"
+        assert grader.grade_source(REFERENCE)["passed"]
 
 
 def test_the_same_code_gets_the_same_verdict_to_the_last_digit(sandbox: str) -> None:

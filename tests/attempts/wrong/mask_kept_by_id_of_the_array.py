@@ -1,0 +1,29 @@
+# truth: The same array object gets a fresh mask, whatever its id.
+# expect: mask_not_random
+import numpy as np
+
+
+class VarianceStabilizedDropout:
+    def __init__(self, dropout_rate=0.5):
+        if not 0 <= dropout_rate < 1:
+            raise ValueError("rate")
+        self.dropout_rate = dropout_rate
+        self.training = True
+        self.masks = {}
+
+    def train(self):
+        self.training = True
+
+    def eval(self):
+        self.training = False
+
+    def __call__(self, x):
+        if not self.training:
+            return x
+        keep_prob = 1.0 - self.dropout_rate
+        key = id(x), x.shape
+        if key not in self.masks:
+            self.masks[key] = x, np.random.random(x.shape) < keep_prob
+        mask = self.masks[key][1]
+        scale = 1.0 / np.sqrt(keep_prob)
+        return (x * mask * scale).astype(x.dtype)
