@@ -1496,8 +1496,12 @@ def _repeated(masks: list[tuple[Step, Mask]], n: int, alpha: float) -> str | Non
     """Two large masks, of one layer or of two, or parts of one, that are not independent."""
     if not masks:
         return None
-    z, p = _standardized([mask for _, mask in masks], n)
-    correlations = z @ z.T
+    # Counted, not multiplied as matrices, for which NumPy would start threads.
+    bits = np.packbits([mask for _, mask in masks], axis=1).view(np.uint16)
+    both = _bits_set()[bits[:, None] & bits].sum(axis=2, dtype=np.int64) / n
+    p = both.diagonal()
+    spread = np.sqrt(p * (1 - p))
+    correlations = (both - p * p[:, None]) / (spread * spread[:, None])
     wrong = np.abs(correlations) > correlation_limit((p, p[:, None]), n, alpha, len(p) ** 2)
     for one, other in np.argwhere(np.triu(wrong, 1)):
         steps = masks[one][0], masks[other][0]
@@ -1508,6 +1512,14 @@ def _repeated(masks: list[tuple[Step, Mask]], n: int, alpha: float) -> str | Non
             f"{correlations[one, other]:.3f}"
         )
     return None
+
+
+@functools.cache
+def _bits_set() -> np.ndarray[Any, Any]:
+    """How many bits are set in each number of 16 bits."""
+    numbers = np.arange(1 << 16, dtype=np.uint16)
+    bits = np.unpackbits(numbers.view(np.uint8)).reshape(-1, 16)
+    return np.asarray(bits.sum(axis=1, dtype=np.uint8))
 
 
 def _copied(masks: list[tuple[Step, Mask]], drop_rates: dict[float, float]) -> str | None:
@@ -1532,12 +1544,12 @@ def _copied(masks: list[tuple[Step, Mask]], drop_rates: dict[float, float]) -> s
     return None
 
 
-def _standardized(masks: list[Mask], n: int) -> tuple[Any, Any]:
-    """n units of masks, each with mean 0 and norm 1; and the share that is dropped.
+def _standardized(masks: list[tuple[Step, Mask]], n: int) -> tuple[Any, Any]:
+    """The first n units of masks, each with mean 0 and norm 1; and the share that is dropped.
 
     A mask that is all one becomes nan: it has no correlation with anything.
     """
-    z = np.array([mask[:n] for mask in masks], dtype=np.float32)
+    z = np.array([mask[:n] for _, mask in masks], dtype=np.float32)
     p = z.mean(axis=1)
     return (z - p[:, None]) / np.sqrt(n * p * (1 - p))[:, None], p
 
@@ -1606,7 +1618,7 @@ def _structure(
     """
     if not masks:
         return None
-    z, p = _standardized([mask for _, mask in masks], n)
+    z, p = _standardized(masks, n)
     length = n if circular else 2 * n
     spectra = np.fft.rfft(z, length)
     products = {"moved": (spectra * spectra.conj(), 3 if circular else 1)}
