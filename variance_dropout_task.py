@@ -935,8 +935,10 @@ def draw_probe(digest: bytes, stage: Stage = SCREENING) -> Probe:
         _plan_statistics(plan, rate, kind, kinds[:3] if rate == often_at else [])
     for rate in (*GRADED_RATES, low, high) * stage.rounds:
         _plan_modes(plan, rate, flat=rate == flat_at)
-    for call in kinds[3:]:
-        plan.add(plan.uniform(0.15, 0.95), "train", call)
+    for call, (least, most) in zip(
+        kinds[3:], ((0.01, 0.3), (0.25, 0.95), (0.9, 0.99)), strict=True
+    ):
+        plan.add(plan.uniform(least, most), "train", call)
     # Few units: a right layer does not drop all of them at a rate close to 0, nor keep all of them
     # at one close to 1, whatever guards it has against empty masks.
     near_0, near_1 = (10 ** -plan.uniform(2, 2.7) for _ in range(2))
@@ -987,10 +989,11 @@ def _plan_modes(plan: _Plan, rate: float, flat: bool) -> None:
     n, times = plan.stage.mask_units, 1 + flat
     again = plan.call((2 * n + 99,) if flat else plan.shape(1.2 * n, n, plan.deal((2, 3, 4, 5))))
     double, shape = 2 + plan.below(4) + plan.deal((0, 6)), plan.shape(200)
-    evals: list[Any] = [(shape, double)] * times
-    evals.append(
-        ((25, 8), double, "F") if flat else (plan.deal(((), (0,), (7, 0), (2, 0, 3))),)
-    )
+    evals: list[Any] = [(shape, double)]
+    if flat:
+        evals = [again, *evals, ((25, 8), double, "F"), again]
+    else:
+        evals.append((plan.deal(((), (0,), (7, 0), (2, 0, 3))),))
     plan.add(
         rate, "train", *["train"] * flat, again, again, *["eval"] * times, "other", again,
         "other", *evals, "other", "eval", "other", *["train"] * times, again,
@@ -1228,7 +1231,6 @@ class Evidence(NamedTuple):
         return sorted(rates, key=lambda r: (r.rate not in GRADED_RATES, r.rate))
 
 
-@np.errstate(all="ignore")  # outputs may be anything
 def gather_evidence(submission: Submission, probe: Probe, run: Run | None) -> Evidence:
     """Turn raw frames into arrays, and the arrays into evidence by call and by rate."""
     if run is None:
@@ -1240,8 +1242,9 @@ def gather_evidence(submission: Submission, probe: Probe, run: Run | None) -> Ev
     if found := _problem_with_run(run, submission.source):
         return Evidence(submission, probe.stage, found, has_root, [], None, [])
     outcomes = [_outcome(step, *frame) for step, frame in zip(probe.steps, frames[2:], strict=True)]
-    calls = _training_calls(outcomes)
-    rates = _by_rate(calls) if calls else []
+    with np.errstate(all="ignore"):  # outputs may be anything
+        calls = _training_calls(outcomes)
+        rates = _by_rate(calls) if calls else []
     return Evidence(submission, probe.stage, None, has_root, outcomes, calls, rates)
 
 
@@ -1534,11 +1537,10 @@ def _copied(masks: list[tuple[Step, Mask]], drop_rates: dict[float, float]) -> s
     }
     seen: dict[tuple[float, bytes], Step] = {}
     for step, mask in masks:
-        n = lengths.get(step.rate, math.inf)
-        if mask.size < n:
-            continue
-        other = seen.setdefault((step.rate, mask[:n].tobytes()), step)
-        if other is not step:
+        n = lengths.get(step.rate, mask.size + 1)
+        begin = mask[:n]
+        other = seen.setdefault((step.rate, begin.tobytes()), step) if n <= mask.size else step
+        if other is not step and 0 < np.count_nonzero(begin) < n:  # else the drop rate is wrong
             who = "one layer" if step.layer == other.layer else "two layers"
             return f"Rate {step.rate:.4g}: two masks of {who} begin with the same {n} units."
     return None
@@ -1725,7 +1727,8 @@ def check_drop_rate(evidence: Evidence) -> Finding:
     some = np.flatnonzero(units)
     p = expected[some] / units[some]
     right = _is_plausible(dropped[some], units[some], p, alphas[some])
-    for index in some[~right][::-1]:
+    wrong = some[~right]
+    for index in (*wrong[wrong >= len(kinds)], *wrong):  # first a rate by itself, and all its units
         which, name = divmod(int(index), len(kinds))
         where = f"Rate {rates[which - 1]:.4g}" if which else "At all rates together"
         return Finding(
@@ -1889,21 +1892,25 @@ CHECKS: tuple[tuple[str, Callable[[Evidence], Finding]], ...] = (
 STATISTICAL = {"mask_not_random", "wrong_drop_rate"}
 
 
-@np.errstate(all="ignore")  # of a mask that is all one there is no correlation
 def judge(evidence: Evidence) -> list[tuple[str, Finding]]:
     """What the checks find; nothing if they are in doubt, and another stage has to tell.
 
     A right submission is in doubt once in some hundreds of times, and a wrong one seldom: mostly
     a check fails without any statistics, or even at ALPHA.
     """
-    findings = [(name, check(evidence)) for name, check in CHECKS]
+    findings = _findings(evidence)
     by_chance = {finding.failure_mode for _, finding in findings} & STATISTICAL
     if by_chance and evidence.stage.alpha > ALPHA:
         stage = evidence.stage._replace(alpha=ALPHA, drop_rate_alpha=ALPHA)
-        findings = [(name, check(evidence._replace(stage=stage))) for name, check in CHECKS]
+        findings = _findings(evidence._replace(stage=stage))
         if not any(finding.failure_mode for _, finding in findings):
             return []
     return findings
+
+
+def _findings(evidence: Evidence) -> list[tuple[str, Finding]]:
+    with np.errstate(all="ignore"):  # of a mask that is all one there is no correlation
+        return [(name, check(evidence)) for name, check in CHECKS]
 
 
 def _call_text(step: Step) -> str:

@@ -134,7 +134,7 @@ def grade_all_here(sources: list[str]) -> list[bool]:
 
 
 def grade_here(source: str) -> bool:
-    """The probe, the layer and the checks in this process: for trusted sources alone."""
+    """The first probe, the layer and the checks in this process: for trusted sources alone."""
     data = source.encode()
     probe = task.draw_probe(hashlib.sha256(data).digest())
     namespace: dict[str, Any] = {}
@@ -143,7 +143,7 @@ def grade_here(source: str) -> bool:
     for step in probe.steps:
         answer = np.zeros(0)
         if step.op == "bad":
-            answer = np.ones(1)
+            answer = np.ones(step.x.size)
         elif step.op == "new":
             positional = isinstance(step.argument, list)
             made = layer_class(*step.argument) if positional else layer_class(**step.argument)

@@ -7,10 +7,12 @@ tested is the probe and the pure checks, without a sandbox.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import itertools
 import math
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -392,6 +394,19 @@ def test_every_probe_covers_what_the_contract_speaks_of() -> None:
         calls = [sum(s.op == "call" and s.layer == n for s in probe.steps) for n in range(60)]
         assert max(calls) >= 12
         assert sum(calls) > 60
+
+
+def test_the_floor_of_the_benchmark_gives_true_verdicts() -> None:
+    """It measures what grading costs without isolation, so it has to grade."""
+    path = Path(task.__file__).parent / "benchmarks" / "grading.py"
+    spec = importlib.util.spec_from_file_location("benchmark_of_grading", path)
+    assert spec is not None
+    assert spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    verdicts = [benchmark.grade_here(f"{task.REFERENCE_IMPLEMENTATION}# {n}\n") for n in range(9)]
+    assert sum(verdicts) >= 8  # one may be in doubt
+    assert not benchmark.grade_here(task.BUGGY_IMPLEMENTATION)
 
 
 def test_variance_by_depth_is_what_theory_says() -> None:
