@@ -206,7 +206,8 @@ shutil.rmtree(copy)
 print([verdict["reward"] for verdict in ray_grading.grade_map(sources)])
 """
     done = drive(nodes, code, tmp_path)
-    assert done.stdout == f"{[1.0, 0.0] * 5}\n", done.stderr
+    # Ray writes there, too: of a node that another test has killed.
+    assert done.stdout.endswith(f"{[1.0, 0.0] * 5}\n"), done.stdout + done.stderr
 
 
 BROKEN_BWRAP = """#!/bin/sh
