@@ -549,7 +549,7 @@ class _Bench:
         for stage in (SCREENING, CONFIRMATION):
             probe = draw_probe(digest.digest(), stage)
             if submission.problem is None:
-                run, sandbox = self._run(submission.source, probe, self.time_limit * stage.rounds)
+                run, sandbox = self._run(submission.source, probe)
             else:
                 run, sandbox = None, available_sandbox() if self.sandbox == "auto" else self.sandbox
             if look_again is not None and submission.tests_intact:
@@ -561,7 +561,7 @@ class _Bench:
         seconds = time.perf_counter() - started
         return _verdict(evidence, findings, sandbox, digest.hexdigest(), seconds)
 
-    def _run(self, source: bytes, probe: Probe, time_limit: float) -> tuple[Run, str]:
+    def _run(self, source: bytes, probe: Probe) -> tuple[Run, str]:
         """Run a submission in the worker, and again in a fresh one if that one was ended.
 
         Where the system-call filter works, no submission can send a signal or set a limit: if a
@@ -572,7 +572,7 @@ class _Bench:
                 self.worker = worker = self.worker or _start_worker(self.sandbox)
                 if self.stopped:
                     raise GradingError("expected to grade, but was stopped")
-                run = worker.run(source, probe, time_limit)
+                run = worker.run(source, probe, self.time_limit)
                 if run.ending in ("killed", "worker lost") or not worker.filtered:
                     self.close()
                 if run.ending not in ("killed", "worker lost"):
@@ -989,15 +989,14 @@ def _plan_modes(plan: _Plan, rate: float, flat: bool) -> None:
     n, times = plan.stage.mask_units, 1 + flat
     again = plan.call((2 * n + 99,) if flat else plan.shape(1.2 * n, n, plan.deal((2, 3, 4, 5))))
     double, shape = 2 + plan.below(4) + plan.deal((0, 6)), plan.shape(200)
-    evals: list[Any] = [(shape, double)]
+    evals: list[Any] = [(shape, double), (plan.deal(((), (0,), (7, 0), (2, 0, 3))),)]
     if flat:
-        evals = [again, *evals, ((25, 8), double, "F"), again]
-    else:
-        evals.append((plan.deal(((), (0,), (7, 0), (2, 0, 3))),))
+        evals = [again, ((25, 8), double, "F"), again]
     plan.add(
-        rate, "train", *["train"] * flat, again, again, *["eval"] * times, "other", again,
-        "other", *evals, "other", "eval", "other", *["train"] * times, again,
-        "other", "train", again, at_once=True,
+        rate, "train", *["train"] * flat, again, again, *["eval"] * times,
+        "other", again, "eval",
+        "other", *evals[: times], *["train"] * times, again,
+        "other", *evals[times:], "train", again, at_once=True,
     )
 
 
@@ -1078,7 +1077,7 @@ class _Plan:
         """
         size = math.prod(shape)
         if kind is None:
-            kind = 12 + self.below(2) if size >= 512 else min(self.below(18), 12)
+            kind = 12 + self.below(2) if size >= _SMALL / 2 else min(self.below(18), 12)
         layout = layout or self.deal(_LAYOUTS)
         if size > _LARGE / 2:
             layout = "one row"  # the largest cost no more than they must
@@ -1470,7 +1469,8 @@ def check_interface(evidence: Evidence) -> Finding:
 def check_mask(evidence: Evidence) -> Finding:
     """Units are dropped independently of each other; every call draws a fresh mask."""
     calls, n, alpha = evidence.calls, evidence.stage.mask_units, evidence.stage.alpha
-    steps = zip(calls.steps, calls.dropped, strict=True) if calls else ()
+    assert calls is not None
+    steps = zip(calls.steps, calls.dropped, strict=True)
     masks = [(step, mask) for step, mask in steps if mask.size == step.x.size > 1]
     alike: dict[Any, list[tuple[Step, Mask]]] = {}  # by rate and shape
     for step, mask in masks:
@@ -1489,31 +1489,35 @@ def check_mask(evidence: Evidence) -> Finding:
     if problem:
         return Finding(f"{problem}, expected 0.", "mask_not_random")
     drop_rates = {rate.rate: 1 - rate.keep_rate for rate in evidence.rates}
-    problem = _copied(masks, drop_rates) or _too_even(masks, some, drop_rates, evidence.stage)
+    problem = _too_even(masks, some, drop_rates, alpha)
     if problem:
         return Finding(problem, "mask_not_random")
     return Finding("masks are fresh at every call, and their units independent")
 
 
 def _repeated(masks: list[tuple[Step, Mask]], n: int, alpha: float) -> str | None:
-    """Two large masks, of one layer or of two, or parts of one, that are not independent."""
+    """Two large masks, of one layer or of two, or parts of one, that are not independent.
+
+    Looked at are the units that are dropped, or those that survive if they are fewer. Where one
+    mask has them is to the other as a sample without replacement; Chernoff's bound holds for that
+    (Hoeffding 1963, theorem 4), and finds masks that are the same at any rate.
+    """
     if not masks:
         return None
+    units = np.array([mask for _, mask in masks])
+    units ^= (2 * units.sum(axis=1) > n)[:, None]
     # Counted, not multiplied as matrices, for which NumPy would start threads.
-    bits = np.packbits([mask for _, mask in masks], axis=1).view(np.uint16)
-    both = _bits_set()[bits[:, None] & bits].sum(axis=2, dtype=np.int64) / n
-    p = both.diagonal()
-    spread = np.sqrt(p * (1 - p))
-    correlations = (both - p * p[:, None]) / (spread * spread[:, None])
-    wrong = np.abs(correlations) > correlation_limit((p, p[:, None]), n, alpha, len(p) ** 2)
+    bits = np.packbits(units, axis=1).view(np.uint16)
+    both = _bits_set()[bits[:, None] & bits].sum(axis=2, dtype=np.int64)
+    k = both.diagonal()
+    fewer, more = np.minimum(k, k[:, None]), np.maximum(k, k[:, None])
+    wrong = (fewer > 0) & ~_is_plausible(both, fewer, more / n, alpha / len(k) ** 2)
     for one, other in np.argwhere(np.triu(wrong, 1)):
         steps = masks[one][0], masks[other][0]
         who = "one layer" if steps[0].layer == steps[1].layer else "two layers"
         rates = " and ".join(dict.fromkeys(f"{step.rate:.4g}" for step in steps))
-        return (
-            f"Rate {rates}: the masks of two calls of {who} have correlation "
-            f"{correlations[one, other]:.3f}"
-        )
+        correlation, _ = _correlation(masks[one][1], masks[other][1], alpha)
+        return f"Rate {rates}: the masks of two calls of {who} have correlation {correlation:.3f}"
     return None
 
 
@@ -1523,27 +1527,6 @@ def _bits_set() -> np.ndarray[Any, Any]:
     numbers = np.arange(1 << 16, dtype=np.uint16)
     bits = np.unpackbits(numbers.view(np.uint8)).reshape(-1, 16)
     return np.asarray(bits.sum(axis=1, dtype=np.uint8))
-
-
-def _copied(masks: list[tuple[Step, Mask]], drop_rates: dict[float, float]) -> str | None:
-    """Masks of one rate that are the same, whatever their shapes and layers are.
-
-    Two units agree with probability p^2 + q^2: so many units have the same mask with exp(-50).
-    """
-    lengths = {
-        rate: math.ceil(-50 / math.log(p * p + (1 - p) ** 2))
-        for rate, p in drop_rates.items()
-        if 0 < p < 1
-    }
-    seen: dict[tuple[float, bytes], Step] = {}
-    for step, mask in masks:
-        n = lengths.get(step.rate, mask.size + 1)
-        begin = mask[:n]
-        other = seen.setdefault((step.rate, begin.tobytes()), step) if n <= mask.size else step
-        if other is not step and 0 < np.count_nonzero(begin) < n:  # else the drop rate is wrong
-            who = "one layer" if step.layer == other.layer else "two layers"
-            return f"Rate {step.rate:.4g}: two masks of {who} begin with the same {n} units."
-    return None
 
 
 def _standardized(masks: list[tuple[Step, Mask]], n: int) -> tuple[Any, Any]:
@@ -1663,10 +1646,10 @@ def _too_even(
     masks: list[tuple[Step, Mask]],
     some: list[tuple[Step, Mask]],
     drop_rates: dict[float, float],
-    stage: Stage,
+    alpha: float,
 ) -> str | None:
-    """Of independent units, the number dropped varies: between masks, rows of one, and blocks."""
-    exponents = dict.fromkeys(("mask", "row of a mask", "64 units of a mask"), 0.0)
+    """Of independent units, the number dropped varies: between masks, and between rows of one."""
+    exponents = {"mask": 0.0, "row of a mask": 0.0}
     if masks:
         dropped = np.array([np.count_nonzero(mask) for _, mask in masks])
         rates = np.array([drop_rates[step.rate] for step, _ in masks])
@@ -1675,11 +1658,8 @@ def _too_even(
     for step, mask in some:
         p, row = drop_rates[step.rate], step.x.shape[-1]
         exponents["row of a mask"] += _evenness(row, p, mask.reshape(-1, row).sum(axis=1))
-        if mask.size >= 8 * stage.mask_units:
-            blocks = mask[: mask.size // 64 * 64].reshape(-1, 64).sum(axis=1)
-            exponents["64 units of a mask"] += _evenness(64, p, blocks)
     for name, exponent in exponents.items():
-        if exponent <= math.log(stage.alpha):
+        if exponent <= math.log(alpha):
             return f"About the same number is dropped in every {name}: units are not independent."
     return None
 
@@ -1700,8 +1680,7 @@ def check_drop_rate(evidence: Evidence) -> Finding:
     """In training each unit is dropped with probability dropout_rate: in all, by kind of call, and
     by sign and size of the data; at each rate, and at all together."""
     calls = evidence.calls
-    if calls is None:
-        return Finding(NOT_REACHED, "not_reached")
+    assert calls is not None
     kinds = {kind: number for number, kind in enumerate(_WHERE)}
     half = len(evidence.outcomes) // 2
     by_call = [
@@ -1734,7 +1713,7 @@ def check_drop_rate(evidence: Evidence) -> Finding:
         return Finding(
             f"{where}: expected a fraction of {expected[index] / units[index]:.4g} of the units to "
             f"be dropped, measured {dropped[index] / units[index]:.4f} of {units[index]:,.0f} "
-            f"units {list(kinds)[name]}".rstrip() + ".",
+            f"units {list(kinds)[name].partition(' #')[0]}".rstrip() + ".",
             "wrong_drop_rate",
         )
     return Finding("the fraction of units dropped is dropout_rate")
@@ -1748,7 +1727,7 @@ def _kinds(step: Step, early: bool) -> tuple[str, ...]:
         f"in arrays of {step.x.itemsize} bytes an element",
         "in contiguous arrays" if step.x.flags.c_contiguous else "in strided arrays",
         "in the first calls" if early else "in the later calls",
-        f"in calls of layer {step.layer}",
+        f"in calls of one layer #{step.layer}",  # the number is for us
         "after train()" if step.phase == "retrain" else "before any eval()",
     )
 
@@ -1794,13 +1773,14 @@ def check_variance(evidence: Evidence) -> Finding:
         (f"{ratios[rate]:.3f}" if rate in ratios else "nothing measurable") + f" at rate {rate}"
         for rate in GRADED_RATES
     )
-    errors = {rate: abs(ratio - 1) for rate, ratio in ratios.items()}
-    worst = max(errors, key=lambda rate: errors[rate], default=0.0)
-    # At a rate close to 1, nothing may survive; what did has to be measurable.
-    needed = {*GRADED_RATES} | {rate.rate for rate in evidence.rates if rate.survivors}
-    if needed <= errors.keys() and errors[worst] <= VARIANCE_TOLERANCE:
-        return Finding(f"Var(output) / Var(input): {shown}")
-    if worst in errors and worst not in GRADED_RATES:
+    worst = max(ratios, key=lambda rate: abs(ratios[rate] - 1), default=0.0)
+    if abs(ratios.get(worst, 1.0) - 1) <= VARIANCE_TOLERANCE:
+        # At a rate close to 1, nothing may survive; what did has to be measurable.
+        needed = {*GRADED_RATES} | {rate.rate for rate in evidence.rates if rate.survivors}
+        if needed <= ratios.keys():
+            return Finding(f"Var(output) / Var(input): {shown}")
+        return Finding(NOT_REACHED, "not_reached")  # an earlier check says why
+    if worst not in GRADED_RATES:
         shown += f", {ratios[worst]:.3f} at rate {worst:.4g}"
     return Finding(
         f"Expected Var(output) / Var(input) within {VARIANCE_TOLERANCE:.0%} of 1 for zero-mean "
@@ -1816,8 +1796,6 @@ def _name_factor(evidence: Evidence) -> str:
         return all(abs(r.highest / formula(r.rate, 1 - r.rate) - 1) < 1e-3 for r in measured)
 
     measured = evidence.measured
-    if not measured:
-        return "wrong_factor"
     if fits(lambda p, q: 1 / q):
         unchanged = evidence.submission.source == BUGGY_IMPLEMENTATION.encode()
         return "mean_preserving_scaling" + ("_unchanged" if unchanged else "")
@@ -1866,9 +1844,9 @@ def check_root(evidence: Evidence) -> Finding:
     )
 
 
-def _needs_outcomes(check: Callable[[Evidence], Finding]) -> Callable[[Evidence], Finding]:
+def _needs(what: str, check: Callable[[Evidence], Finding]) -> Callable[[Evidence], Finding]:
     def checked(evidence: Evidence) -> Finding:
-        return check(evidence) if evidence.outcomes else Finding(NOT_REACHED, "not_reached")
+        return check(evidence) if getattr(evidence, what) else Finding(NOT_REACHED, "not_reached")
 
     return checked
 
@@ -1877,14 +1855,14 @@ def _needs_outcomes(check: Callable[[Evidence], Finding]) -> Callable[[Evidence]
 CHECKS: tuple[tuple[str, Callable[[Evidence], Finding]], ...] = (
     ("test file", check_test_file),
     ("runs", check_runs),
-    ("interface", _needs_outcomes(check_interface)),
-    ("mask", _needs_outcomes(check_mask)),
-    ("drop rate", _needs_outcomes(check_drop_rate)),
-    ("one factor", _needs_outcomes(check_one_factor)),
-    ("variance", _needs_outcomes(check_variance)),
-    ("eval mode", _needs_outcomes(check_eval)),
-    ("rate zero", _needs_outcomes(check_zero_rate)),
-    ("square root or power", _needs_outcomes(check_root)),
+    ("interface", _needs("outcomes", check_interface)),
+    ("mask", _needs("calls", check_mask)),
+    ("drop rate", _needs("calls", check_drop_rate)),
+    ("one factor", _needs("calls", check_one_factor)),
+    ("variance", _needs("calls", check_variance)),
+    ("eval mode", _needs("outcomes", check_eval)),
+    ("rate zero", _needs("outcomes", check_zero_rate)),
+    ("square root or power", _needs("outcomes", check_root)),
 )
 
 
@@ -1984,15 +1962,16 @@ class _Worker:
         self.files_hidden = sandbox == "bubblewrap" or bool(ready[0] & 2)
 
     def run(self, source: bytes, probe: Probe, time_limit: float) -> Run:
-        """Run a source on a probe."""
+        """Run a source on a probe, for as many time limits as its stage allows."""
+        allowed = time_limit * probe.stage.rounds
         sizes = [1, 0, *(step.x.nbytes for step in probe.steps)]
         ours, theirs = socket.socketpair()
-        deadline = time.monotonic() + time_limit + _GRACE_S
+        deadline = time.monotonic() + allowed + _GRACE_S
         with ours:
             with theirs:
                 try:
-                    limit = struct.pack("=d", time_limit)
-                    socket.send_fds(self._control, [limit], [theirs.fileno()])
+                    message = struct.pack("=d", allowed)
+                    socket.send_fds(self._control, [message], [theirs.fileno()])
                 except OSError:
                     return Run([], "worker lost", "its parent process was lost")
             _send(ours, _encode_request(source, probe), deadline)
@@ -2376,7 +2355,7 @@ def _child_program() -> None:
             elif op == "call":
                 if argument != latest[0]:  # the same data come as the same object
                     latest[:] = argument, make_input(*argument)
-                return call(layers[index], argument[0], argument[-1], argument[-2], *latest[1])
+                return call(layers[index], *latest[1])
             elif argument == "eval":
                 layers[index].eval()
             else:
@@ -2386,26 +2365,26 @@ def _child_program() -> None:
             return b"A", state.tobytes()
 
         def make_input(
-            dtype: str, axes: Any, start: int, stop: int, offset: int, strides: Any, how: str,
-            _: int,
-        ) -> tuple[Any, Any, Any, Any]:
+            dtype: str, axes: Any, start: int, stop: int, offset: int, strides: Any, memory: str,
+            who: int,
+        ) -> tuple[Any, ...]:
             shape: Any = tuple(axes)
-            if how in dtypes:  # a copy, which is compared with what was copied
+            if memory in dtypes:  # a copy, which is compared with what was copied
                 before: Any = ndarray(shape, dtype, pool, start + offset, strides)
-                return before.astype(how, "C"), shape, pool, before
+                return calls[who], memory, False, before.astype(memory, "C"), shape, pool, before
             data = bytearray(pool[start:stop])  # a view: what lies below it is compared
             x: Any = ndarray(shape, dtype, data, offset, strides)
-            x.flags.writeable = how != "r"
-            return x, shape, data, pool[start:stop]
+            x.flags.writeable = memory != "r"
+            return calls[who], dtype, memory == "r", x, shape, data, pool[start:stop]
 
         def call(
-            layer: Any, dtype: str, who: int, how: str, x: Any, shape: Any, data: Any, before: Any
+            layer: Any, calling: Any, dtype: str, read_only: bool, x: Any, shape: Any, data: Any,
+            before: Any,
         ) -> tuple[bytes, Any]:
-            dtype = how if how in dtypes else dtype
             try:
-                y: Any = calls[who](layer, x)
+                y: Any = calling(layer, x)
             except ValueError as error:
-                if how == "r" and "read-only" in str(error):
+                if read_only and "read-only" in str(error):
                     return b"V", b"x, which was read-only, was written to"
                 raise
             if modified(x, shape, data, before):
@@ -2449,14 +2428,7 @@ def _child_program() -> None:
         names |= {"__pow__", "__rpow__", "__ipow__"}
         called = {"pow"}  # the builtin; other names have to be imported
         used = set()
-        nodes: list[Any] = [tree]
-        while nodes:  # as ast.walk, which takes three times as long
-            node = nodes.pop()
-            for value in vars(node).values():
-                if isinstance(value, list):
-                    nodes += [item for item in value if isinstance(item, ast.AST)]
-                elif isinstance(value, ast.AST):
-                    nodes.append(value)
+        for node in ast.walk(tree):
             if isinstance(node, ast.Name):
                 used.add(node.id)
             elif isinstance(node, ast.Attribute):

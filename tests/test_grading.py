@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -80,25 +81,40 @@ def test_a_changed_file_with_the_same_bug_is_told_apart() -> None:
 
 def test_what_is_in_doubt_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second, larger probe with as much more time decides; without doubt there is none."""
-    looks: list[tuple[task.Stage, float]] = []
-    real_run, real_judge = task._Bench._run, task.judge
+    stages: list[task.Stage] = []
+    limits: list[float] = []
+    real_draw, real_send, real_judge = task.draw_probe, task.socket.send_fds, task.judge
 
-    def run(self: Any, source: bytes, probe: task.Probe, time_limit: float) -> Any:
-        looks.append((probe.stage, time_limit))
-        return real_run(self, source, probe, time_limit)
+    def draw(digest: bytes, stage: task.Stage) -> task.Probe:
+        stages.append(stage)
+        return real_draw(digest, stage)
+
+    def send(control: Any, messages: list[bytes], descriptors: list[int]) -> int:
+        limits.extend(struct.unpack("=d", messages[0]))
+        return real_send(control, messages, descriptors)
 
     def in_doubt(evidence: task.Evidence) -> Any:
         return real_judge(evidence) if evidence.stage is task.CONFIRMATION else []
 
-    monkeypatch.setattr(task._Bench, "_run", run)
+    monkeypatch.setattr(task, "draw_probe", draw)
+    monkeypatch.setattr(task.socket, "send_fds", send)
     with task.Grader(1) as grader:
         assert grader.grade_source(REFERENCE)["passed"]
-        assert looks == [(task.SCREENING, 10.0)]
+        assert (stages, limits) == ([task.SCREENING], [10.0])
         monkeypatch.setattr(task, "judge", in_doubt)
         for source, passed in ((REFERENCE, True), (BUGGY, False)):
-            looks.clear()
+            stages.clear()
+            limits.clear()
             assert grader.grade_source(source)["passed"] is passed
-            assert looks == [(task.SCREENING, 10.0), (task.CONFIRMATION, 40.0)]
+            assert (stages, limits) == ([task.SCREENING, task.CONFIRMATION], [10.0, 40.0])
+
+
+def test_the_time_limit_is_told_as_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who hangs on the second look hears of the limit, not of the four that it had by then."""
+    monkeypatch.setattr(task, "SCREENING", task.CONFIRMATION)
+    verdict = task.grade_source("while True: pass", time_limit=0.5)
+    assert verdict["failure_mode"] == "timeout"
+    assert "(0.5 s)" in verdict["feedback"]
 
 
 def test_floating_point_errors_of_outputs_are_no_errors_of_the_grader() -> None:
