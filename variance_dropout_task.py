@@ -547,11 +547,11 @@ class _Bench:
         """The one way from a submission to a verdict."""
         digest = hashlib.sha256(submission.source)
         for stage in (SCREENING, CONFIRMATION):
-            probe = draw_probe(digest.digest(), stage)
             if submission.problem is None:
-                run, sandbox = self._run(submission.source, probe)
+                run, probe, sandbox = self._run(submission.source, digest.digest(), stage)
             else:
-                run, sandbox = None, available_sandbox() if self.sandbox == "auto" else self.sandbox
+                run, probe = None, draw_probe(digest.digest(), stage)
+                sandbox = available_sandbox() if self.sandbox == "auto" else self.sandbox
             if look_again is not None and submission.tests_intact:
                 submission = submission._replace(tests_intact=look_again())
             evidence = gather_evidence(submission, probe, run)
@@ -561,7 +561,7 @@ class _Bench:
         seconds = time.perf_counter() - started
         return _verdict(evidence, findings, sandbox, digest.hexdigest(), seconds)
 
-    def _run(self, source: bytes, probe: Probe) -> tuple[Run, str]:
+    def _run(self, source: bytes, digest: bytes, stage: Stage) -> tuple[Run, Probe, str]:
         """Run a submission in the worker, and again in a fresh one if that one was ended.
 
         Where the system-call filter works, no submission can send a signal or set a limit: if a
@@ -572,7 +572,8 @@ class _Bench:
                 self.worker = worker = self.worker or _start_worker(self.sandbox)
                 if self.stopped:
                     raise GradingError("expected to grade, but was stopped")
-                run = worker.run(source, probe, self.time_limit)
+                draw = functools.partial(draw_probe, digest, stage)
+                run, probe = worker.run(source, draw, self.time_limit, stage.rounds)
                 if run.ending in ("killed", "worker lost") or not worker.filtered:
                     self.close()
                 if run.ending not in ("killed", "worker lost"):
@@ -581,7 +582,7 @@ class _Bench:
                 if worker.filtered:
                     raise GradingError(f"expected the process to run to its end, but {run.detail}; "
                                        "is the machine out of memory?")
-            return run, worker.sandbox
+            return run, probe, worker.sandbox
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):  # no descriptors, no memory: not the submission's fault
@@ -1508,7 +1509,7 @@ def _repeated(masks: list[tuple[Step, Mask]], n: int, alpha: float) -> str | Non
     units ^= (2 * units.sum(axis=1) > n)[:, None]
     # Counted, not multiplied as matrices, for which NumPy would start threads.
     bits = np.packbits(units, axis=1).view(np.uint16)
-    both = _bits_set()[bits[:, None] & bits].sum(axis=2, dtype=np.int64)
+    both = _count_bits(bits[:, None] & bits).sum(axis=2, dtype=np.int64)
     k = both.diagonal()
     fewer, more = np.minimum(k, k[:, None]), np.maximum(k, k[:, None])
     wrong = (fewer > 0) & ~_is_plausible(both, fewer, more / n, alpha / len(k) ** 2)
@@ -1521,9 +1522,15 @@ def _repeated(masks: list[tuple[Step, Mask]], n: int, alpha: float) -> str | Non
     return None
 
 
+def _count_bits(numbers: np.ndarray[Any, Any]) -> Any:
+    """How many bits are set in each number of 16 bits."""
+    if hasattr(np, "bitwise_count"):  # NumPy 2
+        return np.bitwise_count(numbers)
+    return _bits_set()[numbers]
+
+
 @functools.cache
 def _bits_set() -> np.ndarray[Any, Any]:
-    """How many bits are set in each number of 16 bits."""
     numbers = np.arange(1 << 16, dtype=np.uint16)
     bits = np.unpackbits(numbers.view(np.uint8)).reshape(-1, 16)
     return np.asarray(bits.sum(axis=1, dtype=np.uint8))
@@ -1835,7 +1842,7 @@ def check_zero_rate(evidence: Evidence) -> Finding:
 
 
 def check_root(evidence: Evidence) -> Finding:
-    """The source uses a square root or power function, judged on its syntax tree."""
+    """The source uses a square root or power function, judged on its compiled code."""
     if evidence.has_root:
         return Finding("used")
     return Finding(
@@ -1961,20 +1968,25 @@ class _Worker:
         self.filtered = bool(ready[0] & 1)
         self.files_hidden = sandbox == "bubblewrap" or bool(ready[0] & 2)
 
-    def run(self, source: bytes, probe: Probe, time_limit: float) -> Run:
-        """Run a source on a probe, for as many time limits as its stage allows."""
-        allowed = time_limit * probe.stage.rounds
-        sizes = [1, 0, *(step.x.nbytes for step in probe.steps)]
+    def run(
+        self, source: bytes, draw: Callable[[], Probe], time_limit: float, rounds: int
+    ) -> tuple[Run, Probe]:
+        """Run a source on the probe that is drawn while it is parsed, for so many time limits."""
         ours, theirs = socket.socketpair()
-        deadline = time.monotonic() + allowed + _GRACE_S
+        deadline = time.monotonic() + time_limit * rounds + _GRACE_S
         with ours:
             with theirs:
                 try:
-                    message = struct.pack("=d", allowed)
+                    message = struct.pack("=d", time_limit * rounds)
                     socket.send_fds(self._control, [message], [theirs.fileno()])
                 except OSError:
-                    return Run([], "worker lost", "its parent process was lost")
-            _send(ours, _encode_request(source, probe), deadline)
+                    return Run([], "worker lost", "its parent process was lost"), draw()
+            _send(ours, marshal.dumps(source), deadline)
+            probe = draw()
+            sizes = [1, 0, *(step.x.nbytes for step in probe.steps)]
+            _send(ours, _encode_steps(probe), deadline)
+            with contextlib.suppress(OSError):
+                ours.shutdown(socket.SHUT_WR)
             reply = _receive(ours, sum(sizes) + len(sizes) * (16 + _TEXT_LIMIT), deadline)
         self._control.settimeout(max(deadline - time.monotonic(), 0.001))
         try:
@@ -1983,8 +1995,8 @@ class _Worker:
             answer = b""
         if len(answer) != 16:
             self.close()
-            return Run([], "worker lost", "its parent process was lost")
-        return _decode_run(reply, len(sizes), answer, time_limit)
+            return Run([], "worker lost", "its parent process was lost"), probe
+        return _decode_run(reply, len(sizes), answer, time_limit), probe
 
     def stop(self) -> None:
         """From another thread: have the process end what it runs, and itself."""
@@ -2027,10 +2039,9 @@ def _start_worker(sandbox: str) -> _Worker:
 _bubblewrap_works: bool | None = None
 
 
-def _encode_request(source: bytes, probe: Probe) -> bytes:
+def _encode_steps(probe: Probe) -> bytes:
     """Trusted data for the other side, which is the same interpreter: so marshal, for its speed."""
-    steps = [(step.op, step.layer, step.argument) for step in probe.steps]
-    return marshal.dumps([source, steps])
+    return marshal.dumps([(step.op, step.layer, step.argument) for step in probe.steps])
 
 
 def _send(channel: socket.socket, data: bytes, deadline: float) -> None:
@@ -2038,7 +2049,6 @@ def _send(channel: socket.socket, data: bytes, deadline: float) -> None:
     channel.settimeout(max(deadline - time.monotonic(), 0.001))
     with contextlib.suppress(OSError):
         channel.sendall(data)
-        channel.shutdown(socket.SHUT_WR)
 
 
 def _receive(channel: socket.socket, limit: int, deadline: float) -> memoryview:
@@ -2100,7 +2110,6 @@ def _child_program() -> None:
     The worker never reads from a channel, so it holds nothing that one submission could leave to
     another.
     """
-    import ast
     import ctypes
     import gc
     import importlib.util
@@ -2117,7 +2126,7 @@ def _child_program() -> None:
     import time
     import tokenize  # noqa: F401 - decode_source would load it for every submission
     import types
-    from typing import Any  # noqa: F401 - annotations are evaluated on the other side
+    from typing import Any, NoReturn  # noqa: F401 - annotations are evaluated on the other side
 
     settings = json.loads(sys.argv[1])
     packages, readable, filter_hex, memory_limit, text_limit, pool_size, callers = settings
@@ -2187,8 +2196,10 @@ def _child_program() -> None:
                     to_child.close()
                     limit_resources(filtered)
                     _, (channel,), _, _ = socket.recv_fds(from_worker, 1, 1)
+                    say = os.dup(from_worker.fileno())
                     os.dup2(channel, 3)
-                    os.closerange(4, 4096)
+                    os.dup2(say, 4)
+                    os.closerange(5, 4096)
                     grade(3, filtered, pool, calls)
                 finally:
                     os._exit(72)
@@ -2203,29 +2214,41 @@ def _child_program() -> None:
                 socket.send_fds(to_child, [b"\1"], descriptors)
             except OSError:
                 pass  # it is dead: waiting for it tells how it ended
-            to_child.close()
             os.close(descriptors[0])
-            control.sendall(wait_for(child, control, wake, deadline))
+            with to_child:
+                wait_for(child, control, wake, to_child, deadline)
 
-    def wait_for(child: int, control: socket.socket, wake: int, deadline: float) -> bytes:
-        # Ends with the child, with the time limit, or when the trusted side is gone.
-        timed_out = False
+    def wait_for(child: int, control: Any, wake: int, to_child: Any, deadline: float) -> None:
+        # Answers how the child ended: by itself, at the time limit, or having said that it has.
+        timed_out, watched = False, [control, wake, to_child]
         while True:
             pid, status, usage = os.wait4(child, 0 if timed_out else os.WNOHANG)
             if pid:
-                return struct.pack("=iiq", timed_out, status, usage.ru_maxrss)
+                control.sendall(struct.pack("=iiq", timed_out, status, usage.ru_maxrss))
+                return
             left = deadline - time.monotonic()
             if left <= 0:
                 timed_out = True
                 os.kill(child, signal.SIGKILL)
                 continue
-            ready, _, _ = select.select([control.fileno(), wake], [], [], left)
-            if control.fileno() in ready:
+            ready, _, _ = select.select(watched, [], [], left)
+            if wake in ready:
+                os.read(wake, 64)
+            if control in ready:  # the trusted side is gone
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
                 os._exit(0)
-            if wake in ready:
-                os.read(wake, 64)
+            if to_child in ready:
+                try:
+                    said = to_child.recv(1)
+                except OSError:
+                    said = b""
+                if said:  # all is sent: to take it down lasts as long as to start the next one
+                    control.sendall(struct.pack("=iiq", 0, 0, 0))
+                    os.kill(child, signal.SIGKILL)
+                    os.waitpid(child, 0)
+                    return
+                watched.remove(to_child)
 
     def limit_resources(filtered: bool) -> None:
         limits = {
@@ -2251,15 +2274,14 @@ def _child_program() -> None:
         os.getpid = lambda: 3  # the filter hides the real one, which would differ every time
 
     def grade(channel: int, filtered: bool, pool: memoryview, calls: list[Any]) -> None:
-        request = b""
-        while part := os.read(channel, 1 << 20):
-            request += part
-        source, steps = marshal.loads(request)
+        request = open(channel, "rb", closefd=False)  # noqa: SIM115 - as long as the process lives
+        source = marshal.load(request)
         if filtered:
             forbid_system_calls()
 
         # Held in local variables: a submission may replace what the modules hold.
-        write, exit_now, ndarray, zeros = os.write, os._exit, np.ndarray, np.zeros
+        write, exit_now, close = os.write, os._exit, os.close
+        ndarray, zeros = np.ndarray, np.zeros
         dtypes = {"<f4": np.dtype("<f4"), "<f8": np.dtype("<f8")}
         scalars = {"<f4": np.float32, "<f8": np.float64}
         contiguous: Any = np.ascontiguousarray
@@ -2284,6 +2306,12 @@ def _child_program() -> None:
             write_all(outbox)
             outbox.clear()
 
+        def finish() -> NoReturn:
+            flush()
+            close(channel)
+            write(channel + 1, b"\1")  # the worker need not wait until this process is taken down
+            exit_now(0)
+
         def write_all(data: Any) -> None:
             with memoryview(data) as view:
                 sent = 0
@@ -2303,14 +2331,14 @@ def _child_program() -> None:
             return f"{type(error).__name__}: {error}"[:200] + where
 
         try:
-            tree = ast.parse(importlib.util.decode_source(source), "dropout.py")
-            code = compile(tree, "dropout.py", "exec", dont_inherit=True)
+            text = importlib.util.decode_source(source)
+            code = compile(text, "dropout.py", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, LookupError, RecursionError, MemoryError) as error:
             send_text(b"X", describe(error))
-            flush()
-            exit_now(0)
-        send(b"A", b"\1" if uses_root(tree) else b"\0")
+            finish()
+        send(b"A", b"\1" if uses_root(code) else b"\0")
         flush()  # before the submission runs: this frame is believed
+        steps = marshal.loads(request.read())
         random.seed(0)  # after a fork, Python seeds it anew
 
         module = types.ModuleType("dropout")
@@ -2320,13 +2348,11 @@ def _child_program() -> None:
             exec(code, module.__dict__)
         except BaseException as error:
             send_text(b"X", describe(error))
-            flush()
-            exit_now(0)
+            finish()
         layer_class = module.__dict__.get("VarianceStabilizedDropout")
         if not isinstance(layer_class, type):
             send_text(b"V", "dropout.py defines no class VarianceStabilizedDropout")
-            flush()
-            exit_now(0)
+            finish()
         send(b"A", b"")
         flush()
         layers: dict[int, Any] = {}
@@ -2414,8 +2440,7 @@ def _child_program() -> None:
                 send_text(b"X", describe(error))
             else:
                 send(kind, payload)
-        flush()
-        exit_now(0)
+        finish()
 
     def caller(file: str, name: str) -> Any:
         # A function of that name and file, which calls the layer.
@@ -2423,27 +2448,22 @@ def _child_program() -> None:
         function = eval(code)
         return types.FunctionType(function.__code__.replace(co_name=name), {}, name)
 
-    def uses_root(tree: ast.AST) -> bool:
-        names = {"sqrt", "isqrt", "cbrt", "pow", "power", "float_power", "ipow", "exp2"}
-        names |= {"__pow__", "__rpow__", "__ipow__"}
-        called = {"pow"}  # the builtin; other names have to be imported
-        used = set()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Name):
-                used.add(node.id)
-            elif isinstance(node, ast.Attribute):
-                if node.attr in names:
-                    return True
-            elif isinstance(node, (ast.BinOp, ast.AugAssign)):
-                if isinstance(node.op, ast.Pow):
-                    return True
-            elif isinstance(node, ast.ImportFrom):
-                for alias in node.names:
-                    if alias.name in names:
-                        called.add(alias.asname or alias.name)
-                    if alias.name == "*":
-                        called |= names
-        return not used.isdisjoint(called)
+    def instructions(code: types.CodeType) -> set[tuple[int, int]]:
+        return set(zip(code.co_code[::2], code.co_code[1::2], strict=True))
+
+    names = {"sqrt", "isqrt", "cbrt", "pow", "power", "float_power", "ipow", "exp2"}
+    names |= {"__pow__", "__rpow__", "__ipow__"}
+    powers = instructions(compile("a ** b; a **= b", "", "exec"))
+    powers -= instructions(compile("a * b; a *= b", "", "exec"))
+
+    def uses_root(code: types.CodeType) -> bool:
+        # By what the compiled code names and does: no comment and no string is left in it.
+        codes = [code]
+        for one in codes:
+            if not (names.isdisjoint(one.co_names) and powers.isdisjoint(instructions(one))):
+                return True
+            codes += [inner for inner in one.co_consts if isinstance(inner, types.CodeType)]
+        return False
 
     serve()
 

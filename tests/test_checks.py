@@ -404,7 +404,7 @@ def test_a_wrong_drop_rate_is_not_called_a_mask_that_is_not_random() -> None:
 def test_probes_differ_and_repeat() -> None:
     """The digest decides everything: rates, shapes, values, order."""
     one, again, other = (task.draw_probe(bytes([n]) * 32) for n in (1, 1, 2))
-    assert task._encode_request(b"", one) == task._encode_request(b"", again)
+    assert task._encode_steps(one) == task._encode_steps(again)
     xs = [[s.x.tobytes() for s in probe.steps if s.op == "call"] for probe in (one, other)]
     assert not {x for x in xs[0] if len(x) > 100} & {x for x in xs[1] if len(x) > 100}
     assert {s.rate for s in one.steps} & {s.rate for s in other.steps} <= {

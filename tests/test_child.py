@@ -59,7 +59,7 @@ def test_child_programs_lint_by_themselves(function: Callable[[], None], tmp_pat
 def test_nothing_of_the_answer_travels() -> None:
     """Neither the reference nor a tolerance nor a check is in what the child is given."""
     probe = task.draw_probe(b"\0" * 32)
-    given = task._CHILD_SOURCE.encode() + task._encode_request(b"", probe)
+    given = task._CHILD_SOURCE.encode() + task._encode_steps(probe)
     for secret in (b"sqrt(keep", b"TOLERANCE", b"passed", b"mean_preserving", b"reference"):
         assert secret not in given
     assert b"def grade(" in given
@@ -128,8 +128,8 @@ raise RuntimeError(f"<done {{result}}>")
     assert "<refused 38>" in feedback, feedback  # ENOSYS: it was the filter that refused
 
 
-def test_a_submission_holds_its_channel_and_nothing_else(graders: Graders, sandbox: str) -> None:
-    """A descriptor of the worker would be a way to it, and to the submissions that follow."""
+def test_a_submission_holds_no_descriptor_of_the_worker(graders: Graders, sandbox: str) -> None:
+    """It has its channel, and one to say on that it has finished, of which one byte is read."""
     source = """
 import os
 held = []
@@ -141,7 +141,7 @@ for number in range(1024):
     held.append(number)
 raise RuntimeError(f"<{held}>")
 """
-    assert "<[0, 1, 2, 3]>" in graders(sandbox).grade_source(source)["feedback"]
+    assert "<[0, 1, 2, 3, 4]>" in graders(sandbox).grade_source(source)["feedback"]
 
 
 def test_without_the_filter_a_worker_serves_once(

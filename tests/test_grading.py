@@ -380,15 +380,57 @@ def test_not_graded_is_not_graded_by_judges_either(
         grader.grade_source(REFERENCE)
 
 
-def test_killed_from_outside_twice_is_not_graded(
-    monkeypatch: pytest.MonkeyPatch, sandbox: str
-) -> None:
-    """What the machine ends is no reward of 0."""
-    monkeypatch.setattr(
-        task._Worker, "run", lambda *_: task.Run([], "killed", "it was killed (signal 9)")
-    )
-    with pytest.raises(task.GradingError, match="out of memory"):
-        task.grade_source(REFERENCE, sandbox=sandbox)
+def descendants(pid: int) -> list[int]:
+    """The processes below one, the deepest last."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [found for child in map(int, children) for found in (child, *descendants(child))]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_killed_from_outside_twice_is_not_graded(sandbox: str) -> None:
+    """What the machine ends, as it does when memory is short, is no reward of 0."""
+    with task.Grader(1, sandbox=sandbox) as grader, ThreadPoolExecutor(1) as pool:
+        assert grader.grade_source(REFERENCE)["passed"]
+        (bench,) = grader._idle.queue
+        running = pool.submit(grader.grade_source, "while True: pass\n")
+        seen = None
+        while not running.done():
+            worker = bench.worker
+            if worker is None or worker is seen:
+                time.sleep(0.01)
+                continue
+            with contextlib.suppress(OSError):
+                burning = [pid for pid in descendants(worker._process.pid) if busy(pid)]
+                for pid in burning[-1:]:
+                    os.kill(pid, signal.SIGKILL)
+                    seen = worker
+        with pytest.raises(task.GradingError, match="out of memory"):
+            running.result()
+
+
+def busy(pid: int) -> bool:
+    """Whether a process computes: its user time is more than a start takes."""
+    ticks = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11])
+    return ticks / os.sysconf("SC_CLK_TCK") > 0.5
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("os._exit(3)", "exit code 3"),
+        ("os._exit(0)", "exit code 0"),
+        ("ctypes.string_at(0)", "signal 11"),
+        ("os.write(4, b'.'); os._exit(3)", "exit code"),
+        ("os.close(4); os._exit(3)", "exit code 3"),
+    ],
+)
+def test_feedback_tells_how_a_process_ended(code: str, said: str, sandbox: str) -> None:
+    """Every time, also when its end is seen before its status is."""
+    with task.Grader(1, sandbox=sandbox) as grader:
+        for number in range(20):
+            verdict = grader.grade_source(f"import ctypes, os\n{code}\n# {number}\n")
+            assert verdict["failure_mode"] == "crash"
+            assert said in verdict["feedback"]
 
 
 # --- Time, processes, descriptors -----------------------------------------------------------------
