@@ -2112,7 +2112,6 @@ def _child_program() -> None:
     """
     import ctypes
     import gc
-    import importlib.util
     import json
     import marshal
     import os
@@ -2124,7 +2123,6 @@ def _child_program() -> None:
     import struct
     import sys
     import time
-    import tokenize  # noqa: F401 - decode_source would load it for every submission
     import types
     from typing import Any, NoReturn  # noqa: F401 - annotations are evaluated on the other side
 
@@ -2331,8 +2329,7 @@ def _child_program() -> None:
             return f"{type(error).__name__}: {error}"[:200] + where
 
         try:
-            text = importlib.util.decode_source(source)
-            code = compile(text, "dropout.py", "exec", dont_inherit=True)
+            code = compile(source, "dropout.py", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, LookupError, RecursionError, MemoryError) as error:
             send_text(b"X", describe(error))
             finish()

@@ -2,6 +2,8 @@
 # expect: syntax_error
 import numpy as np
 
-# régularisation ÿþ
+NAME = "régularisation"
+
+
 class VarianceStabilizedDropout:
     pass
