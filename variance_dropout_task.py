@@ -54,6 +54,7 @@ import tempfile
 import textwrap
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -769,7 +770,9 @@ def _read_regular_file(path: Path, limit: int) -> bytes:
     except FileNotFoundError:
         raise ValueError("is missing") from None
     except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EACCES):
+        if error.errno in (errno.ELOOP, errno.EMLINK):  # what O_NOFOLLOW says of a link
+            raise ValueError("is a link, not a regular file") from None
+        if error.errno not in (errno.ENXIO, errno.EACCES):
             raise GradingError(f"{path}: expected to open it, got: {error}") from error
         raise ValueError(f"cannot be opened as a regular file ({error.strerror})") from None
     try:
@@ -898,10 +901,14 @@ class Step(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """All that a submission will be asked in a stage: the same source always meets the same."""
+    """All that a submission will be asked in a stage: the same source always meets the same.
+
+    place: where in a large mask it is looked at besides its beginning, from 0 to 1.
+    """
 
     steps: list[Step]
     stage: Stage
+    place: float
 
 
 _LAYOUTS = ("own memory", "own memory", "C", "F", "reversed", "every other")
@@ -946,7 +953,7 @@ def draw_probe(digest: bytes, stage: Stage = SCREENING) -> Probe:
     for rate, few in ((near_0, []), (1 - near_1, [(2,), (2, 1), (3,)])):
         shapes: list[Any] = [(), (1,), (), (1,), *few] * stage.rounds
         calls = [(shape, plan.below(4)) for shape in shapes]
-        calls.insert(plan.below(len(calls)), (plan.shape(400), plan.below(4)))
+        calls.insert(plan.below(len(calls)), (plan.shape(3000), 12))
         plan.add(rate, "train", *calls)
     kind = 8 + plan.below(4)
     plan.add(0.0, "zero", ((12, 9), kind, "F"), ((12, 9), kind), ((3, 0),), how=[0])
@@ -958,7 +965,7 @@ def draw_probe(digest: bytes, stage: Stage = SCREENING) -> Probe:
     plan.scripts.append([[Step("bad", 0, 0.0, "", bad, _REFUSED)]])
     steps = plan.interleaved()
     steps.append(Step("end", 0, 0.0, "", None, _DONE))
-    return Probe(steps, stage)
+    return Probe(steps, stage, plan.uniform(0, 1))
 
 
 def _plan_statistics(plan: _Plan, rate: float, kind: int, others: list[Any]) -> None:
@@ -1217,6 +1224,7 @@ class Evidence(NamedTuple):
 
     submission: Submission
     stage: Stage
+    place: float  # as in Probe
     problem: tuple[str, str] | None
     has_root: bool
     outcomes: list[Outcome]
@@ -1235,17 +1243,17 @@ def gather_evidence(submission: Submission, probe: Probe, run: Run | None) -> Ev
     """Turn raw frames into arrays, and the arrays into evidence by call and by rate."""
     if run is None:
         problem = "no_submission", f"{submission.problem}."
-        return Evidence(submission, probe.stage, problem, False, [], None, [])
+        return Evidence(submission, probe.stage, probe.place, problem, False, [], None, [])
     frames = run.frames
     # Written before a line of the submission ran, so it is believed.
     has_root = bool(frames) and frames[0][0] == "A" and bytes(frames[0][1]) == b"\1"
     if found := _problem_with_run(run, submission.source):
-        return Evidence(submission, probe.stage, found, has_root, [], None, [])
+        return Evidence(submission, probe.stage, probe.place, found, has_root, [], None, [])
     outcomes = [_outcome(step, *frame) for step, frame in zip(probe.steps, frames[2:], strict=True)]
     with np.errstate(all="ignore"):  # outputs may be anything
         calls = _training_calls(outcomes)
         rates = _by_rate(calls) if calls else []
-    return Evidence(submission, probe.stage, None, has_root, outcomes, calls, rates)
+    return Evidence(submission, probe.stage, probe.place, None, has_root, outcomes, calls, rates)
 
 
 def _problem_with_run(run: Run, source: bytes) -> tuple[str, str] | None:
@@ -1479,13 +1487,20 @@ def check_mask(evidence: Evidence) -> Finding:
     some = [several[0] for several in alike.values() if several[0][1].size >= n]
     longest = sorted((one for one in some if one[1].size >= _LONG), key=lambda one: one[1].size)
     heads = [(step, mask[:n]) for step, mask in masks if mask.size >= n]
-    tails = [(step, mask[-n:]) for step, mask in masks if mask.size >= 2 * n]
-    problem = (
-        _repeated(heads + tails, n, alpha)
-        or _repeated_small([one for one in masks if one[1].size < n], alpha)
-        or next(filter(None, (_shared(several, alpha) for several in alike.values())), None)
+    # The place of the other pieces is one for all long masks, and for all masks of one size.
+    shortest = longest[0][1].size if longest else 0
+    pieces = []
+    for step, mask in masks:
+        if mask.size >= 2 * n:
+            size = min(mask.size, shortest or mask.size)
+            at = n + int(evidence.place * (size - 2 * n))
+            pieces.append((step, mask[at : at + n]))
+    problem = (  # first what is wrong within a mask: it shows between masks, too
+        next(filter(None, (_shared(several, alpha) for several in alike.values())), None)
         or _structure(some, n, alpha)
         or _structure(longest[-1:], _LONG, alpha, circular=True)
+        or _repeated(heads + pieces, n, alpha)
+        or _repeated_small([one for one in masks if one[1].size < n], alpha)
     )
     if problem:
         return Finding(f"{problem}, expected 0.", "mask_not_random")
@@ -1777,7 +1792,7 @@ def check_variance(evidence: Evidence) -> Finding:
     """For zero-mean input, Var(output) is within 10 % of Var(input) at every rate."""
     ratios = {rate.rate: rate.variance_ratio for rate in evidence.measured}
     shown = ", ".join(
-        (f"{ratios[rate]:.3f}" if rate in ratios else "nothing measurable") + f" at rate {rate}"
+        (_figure(ratios[rate]) if rate in ratios else "nothing measurable") + f" at rate {rate}"
         for rate in GRADED_RATES
     )
     worst = max(ratios, key=lambda rate: abs(ratios[rate] - 1), default=0.0)
@@ -1788,12 +1803,16 @@ def check_variance(evidence: Evidence) -> Finding:
             return Finding(f"Var(output) / Var(input): {shown}")
         return Finding(NOT_REACHED, "not_reached")  # an earlier check says why
     if worst not in GRADED_RATES:
-        shown += f", {ratios[worst]:.3f} at rate {worst:.4g}"
+        shown += f", {_figure(ratios[worst])} at rate {worst:.4g}"
     return Finding(
         f"Expected Var(output) / Var(input) within {VARIANCE_TOLERANCE:.0%} of 1 for zero-mean "
         f"input, measured {shown}.",
         _name_factor(evidence),
     )
+
+
+def _figure(ratio: float) -> str:
+    return f"{ratio:.3f}" if abs(ratio) < 1e4 else f"{ratio:.3g}"
 
 
 def _name_factor(evidence: Evidence) -> str:
@@ -1812,6 +1831,9 @@ def _name_factor(evidence: Evidence) -> str:
 
 def check_eval(evidence: Evidence) -> Finding:
     """After eval() the output equals the input; train() switches dropout on again."""
+    calls = evidence.calls
+    steps = zip(calls.steps, calls.drops[0], strict=True) if calls else ()
+    on = {step.rate for step, dropped in steps if dropped}
     for outcome in evidence.outcomes:
         step, y, _ = outcome
         if step.op != "call" or y is None:
@@ -1822,6 +1844,8 @@ def check_eval(evidence: Evidence) -> Finding:
                 "eval_mode",
             )
         if step.phase == "retrain" and not _drops(outcome):
+            if step.rate not in on:  # nor did it before, as the check of the drop rate says
+                return Finding(NOT_REACHED, "not_reached")
             return Finding(
                 f"{_call_text(step)}: expected dropout to be on again after train(), got no zeros.",
                 "eval_mode",
@@ -1981,7 +2005,7 @@ class _Worker:
                     socket.send_fds(self._control, [message], [theirs.fileno()])
                 except OSError:
                     return Run([], "worker lost", "its parent process was lost"), draw()
-            _send(ours, marshal.dumps(source), deadline)
+            _send(ours, marshal.dumps((zlib.crc32(source), source)), deadline)
             probe = draw()
             sizes = [1, 0, *(step.x.nbytes for step in probe.steps)]
             _send(ours, _encode_steps(probe), deadline)
@@ -2086,6 +2110,8 @@ def _decode_run(reply: memoryview, frames_expected: int, answer: bytes, time_lim
     if len(frames) in (1, 2) and frames[-1][0] != "A":
         return Run(frames, "done", "")
     code = os.waitstatus_to_exitcode(status)
+    if code == _NO_FILTER and not frames:  # nothing of the submission has run
+        return Run(frames, "killed", "it could not set up its system-call filter")
     if code == -signal.SIGKILL and peak_kib < MEMORY_LIMIT_BYTES >> 12:
         # It used little memory, and where the filter works it has no way to a signal 9 of its own.
         return Run(frames, "killed", "it was killed (signal 9)")
@@ -2096,6 +2122,7 @@ def _decode_run(reply: memoryview, frames_expected: int, answer: bytes, time_lim
 # --- The child program ----------------------------------------------------------------------------
 
 _TEXT_LIMIT = 300
+_NO_FILTER = 71  # the exit code of a child that could not forbid itself system calls
 
 
 def _child_program() -> None:
@@ -2126,8 +2153,9 @@ def _child_program() -> None:
     import types
     from typing import Any, NoReturn  # noqa: F401 - annotations are evaluated on the other side
 
-    settings = json.loads(sys.argv[1])
-    packages, readable, filter_hex, memory_limit, text_limit, pool_size, callers = settings
+    (
+        packages, readable, filter_hex, memory_limit, text_limit, no_filter, pool_size, callers,
+    ) = json.loads(sys.argv[1])
     sys.path.append(packages)
     import numpy as np
     import numpy.random
@@ -2157,7 +2185,7 @@ def _child_program() -> None:
 
     def forbid_system_calls() -> None:
         if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, count, 0, 0):
-            os._exit(71)
+            os._exit(no_filter)
 
     def serve() -> None:
         control = socket.socket(fileno=0)
@@ -2177,7 +2205,7 @@ def _child_program() -> None:
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 2)
         hidden = bool(readable) and hide_files()
-        seed_generators()
+        patch_generators()
         gc.collect()
         gc.freeze()
         np.empty(16 << 20, np.uint8)  # freed at once: malloc then keeps freed pages (mallopt(3))
@@ -2192,6 +2220,8 @@ def _child_program() -> None:
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                     os.dup2(null, 0)  # closes the control socket
                     to_child.close()
+                    if sys.platform == "linux":  # it ends with the worker: PR_SET_PDEATHSIG
+                        libc.prctl(1, signal.SIGKILL, 0, 0, 0)
                     limit_resources(filtered)
                     _, (channel,), _, _ = socket.recv_fds(from_worker, 1, 1)
                     say = os.dup(from_worker.fileno())
@@ -2262,18 +2292,23 @@ def _child_program() -> None:
             except (ValueError, OSError):
                 pass  # not every system has every limit
 
-    def seed_generators() -> None:
-        # The same code meets the same numbers, whichever generator it uses.
-        np.random.seed(0)
-        stream = random.Random(0)
+    stream = random.Random()
+
+    def patch_generators() -> None:
         for module, name in ((os, "urandom"), (random, "_urandom")):
             setattr(module, name, stream.randbytes)
         setattr(np.random.bit_generator, "randbits", stream.getrandbits)  # noqa: B010
         os.getpid = lambda: 3  # the filter hides the real one, which would differ every time
 
+    def seed_generators(seed: int) -> None:
+        # The same code meets the same numbers, whichever generator it uses.
+        np.random.seed(seed)
+        random.seed(seed)
+        stream.seed(seed)
+
     def grade(channel: int, filtered: bool, pool: memoryview, calls: list[Any]) -> None:
         request = open(channel, "rb", closefd=False)  # noqa: SIM115 - as long as the process lives
-        source = marshal.load(request)
+        seed, source = marshal.load(request)
         if filtered:
             forbid_system_calls()
 
@@ -2336,7 +2371,7 @@ def _child_program() -> None:
         send(b"A", b"\1" if uses_root(code) else b"\0")
         flush()  # before the submission runs: this frame is believed
         steps = marshal.loads(request.read())
-        random.seed(0)  # after a fork, Python seeds it anew
+        seed_generators(seed)
 
         module = types.ModuleType("dropout")
         module.__file__ = "dropout.py"
@@ -2416,7 +2451,8 @@ def _child_program() -> None:
                 given.append((x, shape, data, before))
             kind: Any = type(y)
             if kind is not ndarray and not (shape == () and kind is scalars[dtype]):
-                return b"V", f"expected a plain ndarray, got {kind.__name__}".encode()
+                wanted = "a plain ndarray" if shape else f"an ndarray or a {dtypes[dtype]}"
+                return b"V", f"expected {wanted}, got {kind.__name__}".encode()
             if y.shape != shape or y.dtype != dtypes[dtype]:
                 wanted = f"expected {dtypes[dtype]} of shape {shape}"
                 return b"V", f"{wanted}, got {y.dtype} of shape {y.shape}".encode()
@@ -2503,6 +2539,7 @@ _SYSTEM_CALLS = {  # number on x86-64, number on AArch64; None where there is no
     "exit": (60, 93), "exit_group": (231, 94),
 }
 _CONDITIONS = {  # argument & mask == value, as (argument, mask, value)
+    "madvise": (2, 0xFFFFFFC0, 0),  # advice below 64: above are MADV_HWPOISON and its like
     "openat": (2, 0o1103, 0),  # for reading: neither O_WRONLY, O_RDWR, O_CREAT nor O_TRUNC
     "ioctl": (1, 0xFFFFFFFF, 0x5401),  # TCGETS, as isatty() asks
     "fcntl": (1, 0xFFFFFFFC, 0),  # the descriptor's flags; not F_SETOWN, which sends signals
@@ -2587,7 +2624,7 @@ def _worker_command(sandbox: str) -> list[str]:
         project = Path(__file__).resolve().parent
         readable = [p for path in _interpreter_paths() for p in _paths_beside(Path(path), project)]
         readable += [*_numpy_paths(), "/dev/urandom"]
-    limits = [_system_call_filter().hex(), MEMORY_LIMIT_BYTES, _TEXT_LIMIT]
+    limits = [_system_call_filter().hex(), MEMORY_LIMIT_BYTES, _TEXT_LIMIT, _NO_FILTER]
     settings = json.dumps([str(_packages()), readable, *limits, len(_pool()), _CALLERS])
     return [*walls, _interpreter(), "-I", "-S", "-c", _CHILD_SOURCE, settings]
 

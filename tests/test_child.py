@@ -110,6 +110,7 @@ LIBC = {  # system calls for which Python has no name
     "user namespace": "unshare(0x10000000)",
     "drop the filter": "prctl(22, 0, 0)",
     "32-bit numbers": "syscall(0x40000000 + 39)",
+    "poisoned memory": "madvise(0, 0, 100)",
 }
 
 
