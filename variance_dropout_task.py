@@ -996,10 +996,11 @@ def _plan_modes(plan: _Plan, rate: float, flat: bool) -> None:
     """
     n, times = plan.stage.mask_units, 1 + flat
     again = plan.call((2 * n + 99,) if flat else plan.shape(1.2 * n, n, plan.deal((2, 3, 4, 5))))
-    double, shape = 2 + plan.below(4) + plan.deal((0, 6)), plan.shape(200)
-    evals: list[Any] = [(shape, double), (plan.deal(((), (0,), (7, 0), (2, 0, 3))),)]
+    double = 2 + plan.below(4) + plan.deal((0, 6))
     if flat:
-        evals = [again, ((25, 8), double, "F"), again]
+        evals: list[Any] = [again, ((25, 8), double, "F"), again]
+    else:
+        evals = [(plan.shape(200), double), (plan.deal(((), (0,), (7, 0), (2, 0, 3))),)]
     plan.add(
         rate, "train", *["train"] * flat, again, again, *["eval"] * times,
         "other", again, "eval",

@@ -428,6 +428,8 @@ def test_every_probe_covers_what_the_contract_speaks_of() -> None:
         assert any(not x.flags.c_contiguous for x in xs)
         calls = [sum(s.op == "call" and s.layer == n for s in probe.steps) for n in range(60)]
         assert max(calls) >= 12
+        evals = {step.x.shape for step in probe.steps if step.op == "call" and step.phase == "eval"}
+        assert {(), (0,), (7, 0), (2, 0, 3), (25, 8)} <= evals
         assert sum(calls) > 75
 
 

@@ -1,5 +1,5 @@
 # truth: A floor under the drop rate drops units at rate 0.
-# expect: zero_rate
+# expect: zero_rate | wrong_drop_rate
 import numpy as np
 
 
