@@ -401,6 +401,23 @@ def test_a_wrong_drop_rate_is_not_called_a_mask_that_is_not_random() -> None:
     assert "mask" not in failures(Half, 0)
 
 
+def test_a_layer_that_never_drops_is_not_told_that_train_fails() -> None:
+    """It is the drop rate that is wrong; one that stops to drop is told."""
+
+    class Never(Layer):
+        def drop_rate(self) -> float:
+            return 0.0
+
+    class Once(Layer):
+        def __call__(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            self.stopped = getattr(self, "stopped", False) or not self.training
+            return x if self.stopped else super().__call__(x)
+
+    assert failures(Never, 0)["drop rate"] == "wrong_drop_rate"
+    assert failures(Never, 0)["eval mode"] == "not_reached"
+    assert failures(Once, 0)["eval mode"] == "eval_mode"
+
+
 def test_probes_differ_and_repeat() -> None:
     """The digest decides everything: rates, shapes, values, order."""
     one, again, other = (task.draw_probe(bytes([n]) * 32) for n in (1, 1, 2))
@@ -411,6 +428,7 @@ def test_probes_differ_and_repeat() -> None:
         *task.GRADED_RATES, 0.0, 1e-9, 1 - 1e-9
     }
     assert [s.x.shape for s in one.steps] != [s.x.shape for s in other.steps]
+    assert one.place == again.place != other.place
 
 
 def test_every_probe_covers_what_the_contract_speaks_of() -> None:
