@@ -1,4 +1,4 @@
-# truth: A power in a string that is evaluated is not one in the syntax tree of the source.
+# truth: A power in a string that is evaluated is not one in the code of the source.
 # expect: no_sqrt_or_power
 import numpy as np
 
