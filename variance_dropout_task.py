@@ -1242,19 +1242,19 @@ class Evidence(NamedTuple):
 
 def gather_evidence(submission: Submission, probe: Probe, run: Run | None) -> Evidence:
     """Turn raw frames into arrays, and the arrays into evidence by call and by rate."""
+    evidence = Evidence(submission, probe.stage, probe.place, None, False, [], None, [])
     if run is None:
-        problem = "no_submission", f"{submission.problem}."
-        return Evidence(submission, probe.stage, probe.place, problem, False, [], None, [])
+        return evidence._replace(problem=("no_submission", f"{submission.problem}."))
     frames = run.frames
     # Written before a line of the submission ran, so it is believed.
     has_root = bool(frames) and frames[0][0] == "A" and bytes(frames[0][1]) == b"\1"
     if found := _problem_with_run(run, submission.source):
-        return Evidence(submission, probe.stage, probe.place, found, has_root, [], None, [])
+        return evidence._replace(problem=found, has_root=has_root)
     outcomes = [_outcome(step, *frame) for step, frame in zip(probe.steps, frames[2:], strict=True)]
     with np.errstate(all="ignore"):  # outputs may be anything
         calls = _training_calls(outcomes)
         rates = _by_rate(calls) if calls else []
-    return Evidence(submission, probe.stage, probe.place, None, has_root, outcomes, calls, rates)
+    return evidence._replace(has_root=has_root, outcomes=outcomes, calls=calls, rates=rates)
 
 
 def _problem_with_run(run: Run, source: bytes) -> tuple[str, str] | None:

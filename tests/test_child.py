@@ -145,6 +145,15 @@ raise RuntimeError(f"<{held}>")
     assert "<[0, 1, 2, 3, 4]>" in graders(sandbox).grade_source(source)["feedback"]
 
 
+def test_two_sources_of_random_numbers_are_two_streams(graders: Graders, sandbox: str) -> None:
+    """Masks of one layer that uses both would be related."""
+    source = """
+import os, random
+raise RuntimeError(f"<{random.getrandbits(64).to_bytes(8, 'little') == os.urandom(8)}>")
+"""
+    assert "<False>" in graders(sandbox).grade_source(source)["feedback"]
+
+
 def test_without_the_filter_a_worker_serves_once(
     monkeypatch: pytest.MonkeyPatch, sandbox: str
 ) -> None:
