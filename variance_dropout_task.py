@@ -384,8 +384,8 @@ class Grader:
     a call waits for a free worker; from an event loop, use `asyncio.to_thread`. A worker forks
     a process for every submission and never sees one itself, so that no submission can reach
     another. Each of several workers belongs to a process of ours, which draws the probes and looks
-    at the arrays: in one process, only one thread at a time would. Used after `fork`, the child
-    process starts workers of its own.
+    at the arrays: in one process, only one thread at a time would. If there are as many as cores,
+    each keeps to one. Used after `fork`, the child process starts workers of its own.
     """
 
     def __init__(
@@ -398,19 +398,24 @@ class Grader:
         _check_arguments(time_limit, sandbox)
         if workers is not None and workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers!r}")
-        self.workers = workers or _usable_cores()
+        self.workers = workers or len(_usable_cores())
         self.time_limit = time_limit
         self.sandbox = sandbox
         self._open()
 
     def _open(self) -> None:
-        """Fill the pool with empty places; what grades there is started at the first use."""
+        """Fill the pool; what is in it starts processes at its first use."""
         self._owner = os.getpid()
-        self._idle: queue.LifoQueue[_Bench | _Judge | None] = queue.LifoQueue()
-        for _ in range(self.workers):
-            self._idle.put(None)
+        self._idle: queue.LifoQueue[_Bench | _Judge] = queue.LifoQueue()
+        settings, cores = (self.time_limit, self.sandbox), _usable_cores()
+        # Processes that take turns on one core find their data in its cache: a tenth of a grade.
+        own_core = len(cores) == self.workers
+        for place in range(self.workers):
+            core = cores[place] if own_core else None
+            self._idle.put(_Judge(*settings, core) if self.workers > 1 else _Bench(*settings))
         # What is at work, and the event that says that nobody waits for it any more.
         self._busy: dict[int, tuple[_Bench | _Judge, threading.Event]] = {}
+        self._lock = threading.Lock()
         self._abandoned = threading.Event()
 
     def grade_source(self, source: str | bytes) -> Verdict:
@@ -463,39 +468,39 @@ class Grader:
         try:
             if abandoned.is_set() or self._abandoned.is_set():
                 raise GradingError("expected to grade, but what asked for it has ended")
-            if one is None:
-                one = (_Bench if self.workers == 1 else _Judge)(self.time_limit, self.sandbox)
-            self._busy[id(one)] = one, abandoned
+            with self._lock:
+                self._busy[id(one)] = one, abandoned
             verdict: Verdict = getattr(one, method)(argument)
             return verdict
         finally:
-            if one is not None:
+            with self._lock:
                 self._busy.pop(id(one), None)
-                if one.stopped:
-                    one.close()
-                    one = None
+            if one.stopped:
+                one.close()
+                one.stopped = False
             self._idle.put(one)
 
     def _abandon(self, abandoned: threading.Event) -> None:
         """End what is at work for an event, or all if it is the grader's own."""
+        if self._owner != os.getpid():
+            return
         abandoned.set()
-        for one, whose in list(self._busy.values()):
-            if abandoned in (whose, self._abandoned):
-                one.stop()
+        with self._lock:  # what has its verdict may be at work for somebody else at once
+            for one, whose in self._busy.values():
+                if abandoned in (whose, self._abandoned):
+                    one.stop()
 
     def close(self) -> None:
         """End the idle workers; a later grade starts them again."""
         if self._owner != os.getpid():
             return
-        places = 0
+        idle = []
         with contextlib.suppress(queue.Empty):
             while True:
-                one = self._idle.get_nowait()
-                places += 1
-                if one is not None:
-                    one.close()
-        for _ in range(places):
-            self._idle.put(None)
+                idle.append(self._idle.get_nowait())
+        for one in idle:
+            one.close()
+            self._idle.put(one)
 
     def __enter__(self) -> Grader:
         return self
@@ -610,8 +615,8 @@ class _Judge:
 
     stopped = False
 
-    def __init__(self, time_limit: float, sandbox: str) -> None:
-        self.settings = json.dumps([time_limit, sandbox])
+    def __init__(self, time_limit: float, sandbox: str, core: int | None) -> None:
+        self.settings = json.dumps([time_limit, sandbox, core])
         self.connection: Connection | None = None
 
     def _start(self) -> Connection:
@@ -690,31 +695,35 @@ sys.path.append(packages)
 spec = importlib.util.spec_from_file_location("variance_dropout_task", file)
 task = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(task)
-task._judge(int(descriptor), json.loads(settings))
+task._judge(int(descriptor), *json.loads(settings))
 """
 
 
-def _judge(descriptor: int, settings: list[Any]) -> None:
+def _judge(descriptor: int, time_limit: float, sandbox: str, core: int | None) -> None:
     """The program of a `_Judge`: grade what is asked for, until nobody is there to ask."""
-    connection, bench = Connection(descriptor), _Bench(*settings)
+    if core is not None and _LINUX:
+        with contextlib.suppress(OSError):  # the core may have been taken away
+            os.sched_setaffinity(0, {core})
+    connection, bench = Connection(descriptor), _Bench(time_limit, sandbox)
 
-    def answer(method: str, argument: bytes | Path) -> None:
-        verdict, problem = None, None
-        try:
-            verdict = getattr(bench, method)(argument)
-        except GradingError as error:
-            problem = str(error)
-        except Exception as error:
-            problem = f"expected a verdict, got {type(error).__name__}: {error}"
-        connection.send((verdict, problem))
+    def stop_when_nobody_asks() -> None:
+        end = select.poll()
+        end.register(descriptor, 0)  # nothing but that the other side is closed
+        end.poll()
+        bench.stop()
 
-    # Graded in a thread of its own: the end of the asking side is noticed meanwhile.
-    pool = ThreadPoolExecutor(1)
+    threading.Thread(target=stop_when_nobody_asks, daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
         while True:
-            pool.submit(answer, *connection.recv())
-    bench.stop()
-    pool.shutdown()
+            method, argument = connection.recv()
+            verdict, problem = None, None
+            try:
+                verdict = getattr(bench, method)(argument)
+            except GradingError as error:
+                problem = str(error)
+            except Exception as error:
+                problem = f"expected a verdict, got {type(error).__name__}: {error}"
+            connection.send((verdict, problem))
     bench.close()
     os._exit(0)
 
@@ -740,8 +749,8 @@ def _workspace(path: str | Path) -> Path:
     )
 
 
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if _LINUX else os.cpu_count() or 1
+def _usable_cores() -> list[int]:
+    return sorted(os.sched_getaffinity(0)) if _LINUX else list(range(os.cpu_count() or 1))
 
 
 class Submission(NamedTuple):
@@ -875,8 +884,6 @@ class Stage(NamedTuple):
 SCREENING = Stage(3e-4, 5e-3, 26_000, 512, 1)
 CONFIRMATION = Stage(ALPHA, ALPHA, 53_000, 1024, 4)
 
-# The structure of a large mask is looked at over so many units; a probe has an array that large.
-_LONG = 1 << 14
 # Elements of one distribution: of the nearly normal one, and of each of six others.
 _LARGE, _SMALL = 15_360, 1_024
 _RECTIFIED = 4  # the small distribution that has zeros
@@ -1486,21 +1493,18 @@ def check_mask(evidence: Evidence) -> Finding:
     for step, mask in masks:
         alike.setdefault((step.rate, step.x.shape), []).append((step, mask))
     some = [several[0] for several in alike.values() if several[0][1].size >= n]
-    longest = sorted((one for one in some if one[1].size >= _LONG), key=lambda one: one[1].size)
     heads = [(step, mask[:n]) for step, mask in masks if mask.size >= n]
     short = [(step, mask[:128]) for step, mask in masks if 128 <= mask.size < n]
-    # The place of the other pieces is one for all long masks, and for all masks of one size.
-    shortest = longest[0][1].size if longest else 0
+    large = [one for one in masks if one[1].size >= 2 * n]
+    # The place of the other pieces is one for the longest masks, and for all masks of one size.
+    longest = [mask.size for _, mask in masks if mask.size >= _LARGE]
     pieces = []
-    for step, mask in masks:
-        if mask.size >= 2 * n:
-            size = min(mask.size, shortest or mask.size)
-            at = n + int(evidence.place * (size - 2 * n))
-            pieces.append((step, mask[at : at + n]))
+    for step, mask in large:
+        at = n + int(evidence.place * (min([mask.size, *longest]) - 2 * n))
+        pieces.append((step, mask[at : at + n]))
     problem = (  # first what is wrong within a mask: it shows between masks, too
         next(filter(None, (_shared(several, alpha) for several in alike.values())), None)
         or _structure(some, n, alpha)
-        or _structure(longest[-1:], _LONG, alpha, circular=True)
         or _repeated(heads + pieces, n, alpha)
         or _repeated(short, 128, alpha)
         or _repeated_small([one for one in masks if one[1].size < n], alpha)
@@ -1508,7 +1512,8 @@ def check_mask(evidence: Evidence) -> Finding:
     if problem:
         return Finding(f"{problem}, expected 0.", "mask_not_random")
     drop_rates = {rate.rate: 1 - rate.keep_rate for rate in evidence.rates}
-    problem = _too_even(masks, some, drop_rates, alpha)
+    problem = _come_again(large, evidence.place, drop_rates, alpha) if large else None
+    problem = problem or _too_even(masks, some, drop_rates, alpha)
     if problem:
         return Finding(problem, "mask_not_random")
     return Finding("masks are fresh at every call, and their units independent")
@@ -1527,7 +1532,7 @@ def _repeated(masks: list[tuple[Step, Mask]], n: int, alpha: float) -> str | Non
     units = np.array([mask for _, mask in masks])
     units ^= (2 * units.sum(axis=1) > n)[:, None]
     # Counted, not multiplied as matrices, for which NumPy would start threads.
-    bits = np.packbits(units, axis=1).view(np.uint16)
+    bits = np.packbits(units, axis=1)
     both = _count_bits(bits[:, None] & bits).sum(axis=2, dtype=np.int64)
     k = both.diagonal()
     fewer, more = np.minimum(k, k[:, None]), np.maximum(k, k[:, None])
@@ -1541,11 +1546,11 @@ def _repeated(masks: list[tuple[Step, Mask]], n: int, alpha: float) -> str | Non
     return None
 
 
-def _count_bits(numbers: np.ndarray[Any, Any]) -> Any:
-    """How many bits are set in each number of 16 bits."""
+def _count_bits(octets: np.ndarray[Any, Any]) -> Any:
+    """How many bits are set in each few of the bytes along the last axis."""
     if hasattr(np, "bitwise_count"):  # NumPy 2
-        return np.bitwise_count(numbers)
-    return _bits_set()[numbers]
+        return np.bitwise_count(octets.view(np.uint64))
+    return _bits_set()[octets.view(np.uint16)]
 
 
 @functools.cache
@@ -1588,16 +1593,19 @@ def _repeated_small(masks: list[tuple[Step, Mask]], alpha: float) -> str | None:
 
 
 def _shared(masks: list[tuple[Step, Mask]], alpha: float) -> str | None:
-    """Masks of one shape and themselves, moved by one along an axis, are uncorrelated."""
+    """Masks of one shape and themselves, moved by one along an axis, are uncorrelated.
+
+    What is moved over an end meets the next row: it is independent of that, too.
+    """
     step = masks[0][0]
     if step.x.size < 200:
         return None
-    shaped = np.array([mask for _, mask in masks]).reshape(-1, *step.x.shape)
+    units = np.concatenate([mask for _, mask in masks])
     for axis, length in enumerate(step.x.shape):
         if length < 2:
             continue
-        along = shaped.swapaxes(0, axis + 1)
-        correlation, is_real = _correlation(along[:-1], along[1:], alpha)
+        moved = math.prod(step.x.shape[axis + 1 :])
+        correlation, is_real = _correlation(units[:-moved], units[moved:], alpha)
         if is_real:
             return (
                 f"Rate {step.rate:.4g}: neighbours along axis {axis} of a mask have correlation "
@@ -1618,25 +1626,21 @@ def _correlation(one: Mask, other: Mask, alpha: float) -> tuple[float, bool]:
     return correlation, above and bool(abs(correlation) > correlation_limit((p, q), n, alpha))
 
 
-def _structure(
-    masks: list[tuple[Step, Mask]], n: int, alpha: float, circular: bool = False
-) -> str | None:
-    """A mask and itself, moved by any number of units, are uncorrelated.
+def _structure(masks: list[tuple[Step, Mask]], n: int, alpha: float) -> str | None:
+    """The beginning of a mask and itself, moved by any number of units, are uncorrelated.
 
-    So are a mask and its mirror image. That finds masks that are tiled, folded or regular.
-    circular: what is moved out on one side comes in on the other, and no mirror image: less power,
-    and half the time.
+    So are it and its mirror image. That finds masks that are folded or regular.
     """
     if not masks:
         return None
     z, p = _standardized(masks, n)
-    length = n if circular else 2 * n
-    spectra = np.fft.rfft(z, length)
-    products = {"moved": (spectra * spectra.conj(), 3 if circular else 1)}
-    if not circular:
-        products["mirrored and moved"] = (spectra * spectra, 2)
+    spectra = np.fft.rfft(z, 2 * n)
+    products = {
+        "moved": (spectra * spectra.conj(), 1),
+        "mirrored and moved": (spectra * spectra, 2),
+    }
     for how, (product, sets) in products.items():
-        correlations = np.abs(np.fft.irfft(product, length))
+        correlations = np.abs(np.fft.irfft(product, 2 * n))
         if how == "moved":
             correlations[:, 0] = 0.0  # a mask and itself
         limits = correlation_limit((p, p), n, alpha, 4 * n * len(p), sets)
@@ -1658,14 +1662,46 @@ def correlation_limit(
     M, so by Bernstein's inequality at most sqrt(2 L / n) + 2 M L / (3 n), with
     L = log(2 tests / alpha). The products of a mask and itself, moved, are not independent, but
     those of a martingale whose squared terms have the mean 1: the same bound holds (Freedman 1975).
-    Around a circle they are three sets of independent ones, and of mirrored masks all come twice:
-    n / sets for n.
+    Of mirrored masks all come twice: n / sets for n.
     As p is taken from the masks themselves (a wrong drop rate is no matter of this check), it
     is moved by the product of the two standardised errors, which is at most 2 L / n.
     """
     level = math.log(2 * tests / alpha)
     largest = math.prod(np.maximum(p, 1 - p) / np.sqrt(p * (1 - p)) for p in rates)
     return np.sqrt(2 * level * sets / n) + 2 * level * (largest * sets / 3 + 1) / n
+
+
+def _come_again(
+    masks: list[tuple[Step, Mask]], place: float, drop_rates: dict[float, float], alpha: float
+) -> str | None:
+    """No mask has its beginning once more, nor a piece from another place, nor has one like it.
+
+    Two units are equal with probability r = p^2 + q^2. That m of them, one after another, are those
+    s units away, has the probability r^m for s >= m. For s < m they are s chains of units that are
+    all equal: p^k + q^k <= r^(k/2) for one of k units, so r^((m + s) / 2) for all.
+    """
+    level = 2 * math.log(alpha / (2 * len(masks) * sum(mask.size for _, mask in masks)))
+    for rate, several in itertools.groupby(masks, key=lambda one: one[0].rate):
+        p, of_rate = drop_rates[rate], [mask.view(np.uint8) for _, mask in several]
+        log_r = math.log(p**2 + (1 - p) ** 2)
+        if log_r * min(mask.size for mask in of_rate) > 2 * level:
+            continue  # too few units
+        m = math.ceil(level / log_r)
+        # Of every unit and the seven after it, one byte: looking for bytes that vary is fast.
+        units = np.concatenate(of_rate)
+        for moved in (1, 2, 4):
+            units[:-moved] |= units[moved:] << moved
+        data, start = units[:-7].tobytes(), 0
+        for mask in of_rate:
+            for at in (start, start + int(place * (mask.size - m))):
+                piece = data[at : at + m - 7]
+                if data.find(piece) < at or data.find(piece, at + 1) >= 0:
+                    return (
+                        f"Rate {rate:.4g}: {m} units of a mask, one after another, are there once "
+                        "more, or in another mask: they are not independent."
+                    )
+            start += mask.size
+    return None
 
 
 def _too_even(
@@ -1681,10 +1717,13 @@ def _too_even(
         rates = np.array([drop_rates[step.rate] for step, _ in masks])
         sizes = np.array([mask.size for _, mask in masks])
         exponents["mask"] = _evenness(sizes, rates, dropped)
-    for step, mask in some:
-        p, row = drop_rates[step.rate], step.x.shape[-1]
-        rows = mask.view(np.int8).reshape(-1, row)  # to sum booleans takes twice as long
-        exponents["row of a mask"] += _evenness(row, p, rows.sum(axis=1, dtype=np.int32))
+    if some:
+        # To sum booleans takes twice as long.
+        rows = [mask.view(np.int8).reshape(-1, step.x.shape[-1]) for step, mask in some]
+        dropped = np.concatenate([row.sum(axis=1, dtype=np.int32) for row in rows])
+        of_some = [(step.x.shape[-1], drop_rates[step.rate]) for step, _ in some]
+        sizes, rates = np.repeat(of_some, [len(row) for row in rows], axis=0).T
+        exponents["row of a mask"] = _evenness(sizes, rates, dropped)
     for name, exponent in exponents.items():
         if exponent <= math.log(alpha):
             return f"About the same number is dropped in every {name}: units are not independent."
@@ -2562,8 +2601,8 @@ _SYSTEM_CALLS = {  # number on x86-64, number on AArch64; None where there is no
     "mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215), "mremap": (25, 216),
     "madvise": (28, 233), "brk": (12, 214), "futex": (202, 98),
     "set_robust_list": (273, 99), "rseq": (334, 293), "sched_yield": (24, 124),
-    "sched_getaffinity": (204, 123), "clock_gettime": (228, 113),
-    "clock_getres": (229, 114), "gettimeofday": (96, 169), "time": (201, None), "times": (100, 153),
+    "clock_gettime": (228, 113), "clock_getres": (229, 114),
+    "gettimeofday": (96, 169), "time": (201, None), "times": (100, 153),
     "nanosleep": (35, 101), "clock_nanosleep": (230, 115), "getrusage": (98, 165),
     "getrandom": (318, 278),
     # files, for reading

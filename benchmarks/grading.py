@@ -9,11 +9,13 @@ of it; quote the ratios, not the milliseconds. The rows:
     import      `python -I -c "import numpy, numpy.random"`: what any cold grade has to do
     cold        grade_source: a fresh worker for one submission
     warm        Grader with one worker, one submission after another
+    one core    the same, with all of its processes on one core
     parallel    Grader.map with one worker a core: seconds a submission
     floor       the same probe, layer and checks in this process, with no isolation at all
     floors      the same in one process a core, which share nothing: seconds a submission
 
-The ratio floor / floors is what this machine gains from its cores at best, in these minutes.
+One worker uses more than one core: the next process is started while the arrays of the last are
+looked at. So what cores gain is one core / parallel; floor / floors is what they gain at best here.
 """
 
 from __future__ import annotations
@@ -30,13 +32,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
 import variance_dropout_task as task
+
+T = TypeVar("T")
 
 SUBMISSIONS = {"right": task.REFERENCE_IMPLEMENTATION, "wrong": task.BUGGY_IMPLEMENTATION}
 
@@ -67,9 +71,11 @@ def measure(source: str, rounds: int, warm: int, sandbox: str) -> dict[str, Any]
     cores = len(os.sched_getaffinity(0))
     rows: list[dict[str, float]] = []
     latencies: list[float] = []
-    with task.Grader(1, sandbox=sandbox) as one, task.Grader(cores, sandbox=sandbox) as all_cores:
+    graders = [task.Grader(workers, sandbox=sandbox) for workers in (1, 1, cores)]
+    with graders[0] as one, graders[1] as pinned, graders[2] as all_cores:
         variants = [f"{source}# {n}\n" for n in range(max(warm, 2 * cores))]
         one.grade_source(source)
+        on_one_core(lambda: pinned.grade_source(source))
         list(all_cores.map(variants[: 2 * cores]))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for _ in range(rounds):
@@ -80,6 +86,8 @@ def measure(source: str, rounds: int, warm: int, sandbox: str) -> dict[str, Any]
                     "import": timed(import_numpy),
                     "cold": timed(lambda: task.grade_source(source, sandbox=sandbox)),
                     "warm": statistics.mean(several),
+                    "one core": on_one_core(lambda: timed(lambda: grade_all(pinned, variants)))
+                    / len(variants),
                     "parallel": timed(lambda: list(all_cores.map(variants))) / len(variants),
                     "floor": timed(lambda: grade_all_here(variants)) / len(variants),
                     "floors": timed(lambda: at_once(cores, lambda: grade_all_here(variants)))
@@ -93,6 +101,7 @@ def measure(source: str, rounds: int, warm: int, sandbox: str) -> dict[str, Any]
         "cold / warm": ("cold", "warm"),
         "warm / floor": ("warm", "floor"),
         f"warm / parallel ({cores} cores)": ("warm", "parallel"),
+        f"one core / parallel ({cores} cores)": ("one core", "parallel"),
         f"floor / floors ({cores} cores)": ("floor", "floors"),
     }
     return {
@@ -112,6 +121,16 @@ def timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def on_one_core(action: Callable[[], T]) -> T:
+    """Do it, and all that it starts, on one core."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        return action()
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
 def import_numpy() -> None:
     subprocess.run([sys.executable, "-I", "-c", "import numpy, numpy.random"], check=True)
 
@@ -127,6 +146,10 @@ def at_once(count: int, action: Callable[[], object]) -> None:
         children.append(child)
     for child in children:
         os.waitpid(child, 0)
+
+
+def grade_all(grader: task.Grader, sources: list[str]) -> list[task.Verdict]:
+    return [grader.grade_source(source) for source in sources]
 
 
 def grade_all_here(sources: list[str]) -> list[bool]:

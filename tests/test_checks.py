@@ -193,15 +193,44 @@ def test_evenness_leaves_out_what_it_has_no_bound_for() -> None:
 
 
 @pytest.mark.parametrize("p", [0.05, 0.3, 0.5, 0.95])
-@pytest.mark.parametrize("circular", [False, True])
-def test_independent_masks_are_far_from_the_limits_of_structure(p: float, circular: bool) -> None:
+def test_independent_masks_are_far_from_the_limits_of_structure(p: float) -> None:
     """Bounds for dependent products: of 3,000 masks none is near them, and a tiled one is."""
     rng = np.random.default_rng(0)
     step = task.draw_probe(bytes(32)).steps[0]
     masks = [(step, mask) for mask in rng.random((3000, 512)) < p]
-    assert task._structure(masks, 512, 3.0, circular) is None  # a level of 0.3 % of the masks
+    assert task._structure(masks, 512, 3.0) is None  # a level of 0.3 % of the masks
     tiled = [(step, np.tile(rng.random(64) < 0.5, 8))]
-    assert "moved by 64 units" in str(task._structure(tiled, 512, 1e-4, circular))
+    assert "moved by 64 units" in str(task._structure(tiled, 512, 1e-4))
+
+
+@pytest.mark.parametrize("p", [0.3, 0.5, 0.7])
+def test_units_that_come_again_are_found(p: float) -> None:
+    """In the same mask or in another, at any distance; and never in independent ones."""
+    rng = np.random.default_rng(0)
+    step = task.draw_probe(bytes(32)).steps[0]
+
+    def found(*masks: task.Mask, place: float = 0.0, alpha: float = task.ALPHA) -> bool:
+        several = [(step, mask) for mask in masks]
+        return bool(task._come_again(several, place, {step.rate: p}, alpha))
+
+    for place in np.linspace(0, 1, 50):
+        assert not found(*(rng.random((50, 1100)) < p), place=place, alpha=0.5)
+    for size, period in ((1100, 7), (1100, 900), (23_000, 8192), (23_000, 22_800)):
+        assert found(np.resize(rng.random(period) < p, size))
+    mask = rng.random(23_000) < p
+    assert found(mask, np.roll(mask, 5000))
+    assert found(mask[:20_000], mask[19_000:])
+    mask[20_000:20_200] = mask[10_000:10_200]  # one piece alone, where it is looked for
+    assert not found(mask)
+    assert found(mask, place=10_010 / 22_850)
+    assert found(mask, place=20_010 / 22_850)
+
+
+@pytest.mark.parametrize("p", [0.0, 1e-9, 0.002, 1.0])
+def test_units_that_are_nearly_all_equal_may_come_again(p: float) -> None:
+    rng = np.random.default_rng(0)
+    step = task.draw_probe(bytes(32)).steps[0]
+    assert task._come_again([(step, rng.random(3000) < p)], 0.5, {step.rate: p}, 3e-4) is None
 
 
 def test_independent_masks_are_far_from_the_correlation_limit() -> None:

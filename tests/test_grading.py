@@ -680,6 +680,57 @@ def test_a_forked_process_starts_workers_of_its_own() -> None:
         assert worker_of(grader) is worker
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_forked_process_ends_nothing_of_its_parent(workers: int) -> None:
+    """An exception in the child leaves alone what is at work for the parent."""
+    slow = "import time\ntime.sleep(0.5)\n" + REFERENCE
+
+    def processes(grader: task.Grader) -> list[Any]:
+        idle: list[Any] = list(grader._idle.queue)
+        return [vars(one).get("worker") or vars(one).get("process") for one in idle]
+
+    with task.Grader(workers) as grader, ThreadPoolExecutor(1) as pool:
+        assert grader.grade_source(REFERENCE)["passed"]
+        before = processes(grader)
+        running = pool.submit(grader.grade_source, slow)
+        while not grader._busy:
+            time.sleep(0.01)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                grader.__exit__(KeyboardInterrupt)
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+        assert running.result()["passed"]
+        assert processes(grader) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets the cores of processes")
+def test_as_many_workers_as_cores_keep_to_one_each() -> None:
+    """And fewer, or more, go where the system puts them."""
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        pytest.skip("needs two cores")
+
+    def kept(workers: int) -> list[set[int]]:
+        with task.Grader(workers) as grader:
+            judges = [grader._idle.get() for _ in range(workers)]
+            for judge in judges:
+                assert isinstance(judge, task._Judge)
+                assert judge.grade_source(REFERENCE.encode())["passed"]
+                grader._idle.put(judge)
+            return [os.sched_getaffinity(judge.process.pid) for judge in judges]
+
+    two = set(sorted(cores)[:2])
+    os.sched_setaffinity(0, two)
+    try:
+        assert sorted(map(sorted, kept(2))) == [[core] for core in sorted(two)]
+        assert kept(3) == [two] * 3
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
 def test_as_an_ordinary_user(tmp_path: Path) -> None:
     """Root is not needed: neither for bubblewrap, where users may have it, nor for the process."""
     if os.getuid() != 0 or not shutil.which("setpriv"):
