@@ -58,7 +58,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
@@ -620,11 +620,11 @@ class _Judge:
         self.connection: Connection | None = None
 
     def _start(self) -> Connection:
-        ours, theirs = Pipe()
+        self.channel, theirs = socket.socketpair()
         settings = [str(_packages()), __file__, str(theirs.fileno()), self.settings]
         command = [_interpreter(), "-I", "-S", "-c", _JUDGE_SOURCE, *settings]
         environment = _clean_environment() | {"PATH": os.environ.get("PATH", os.defpath)}
-        with theirs:
+        try:
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -633,7 +633,12 @@ class _Judge:
                 env=environment,
                 start_new_session=True,
             )
-        return ours
+        except OSError:
+            self.channel.close()
+            raise
+        finally:
+            theirs.close()
+        return Connection(os.dup(self.channel.fileno()))
 
     def grade_source(self, source: bytes) -> Verdict:
         return self._ask("grade_source", source)
@@ -667,24 +672,27 @@ class _Judge:
     def stop(self) -> None:
         """From another thread: have what is being graded end now."""
         self.stopped = True
-        connection = self.connection
-        if connection is None:
-            return
-        with contextlib.suppress(OSError):  # it may be closed already
-            channel = socket.socket(fileno=os.dup(connection.fileno()))
-            channel.shutdown(socket.SHUT_RDWR)
-            channel.close()
+        if self.connection is not None:
+            _hang_up(self.channel)
 
     def close(self) -> None:
         if self.connection is None:
             return
-        self.connection.close()  # it ends its worker and itself
+        _hang_up(self.channel)  # it ends its worker and itself
+        self.connection.close()
+        self.channel.close()
         self.connection = None
         try:
             self.process.wait(_GRACE_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def _hang_up(channel: socket.socket) -> None:
+    """End a connection for all who hold it: processes that were forked hold it, too."""
+    with contextlib.suppress(OSError):  # it may have ended already
+        channel.shutdown(socket.SHUT_RDWR)
 
 
 # By file, and with no path but NumPy's: a module that a model left in some directory is not loaded.
@@ -1996,9 +2004,10 @@ _FRAME_KINDS = {b"A\0\0\0": "A", b"X\0\0\0": "X", b"V\0\0\0": "V"}  # array, exc
 class _Worker:
     """The trusted side's handle on a process that runs `_child_program`.
 
-    Protocol: for every submission the worker is sent one end of a fresh channel and the time
-    limit; it forks a process for it, waits, and answers with how that process ended. Source and
-    arrays go over the channel, straight between the trusted side and that process.
+    Protocol: the worker is sent one end of a channel and forks a process that holds it, before
+    there is a submission. Source and arrays go over the channel, straight between the trusted side
+    and that process. Meanwhile the worker is told the time limit, and the next channel; it waits,
+    and answers with how the process ended.
     """
 
     def __init__(self, sandbox: str) -> None:
@@ -2006,6 +2015,7 @@ class _Worker:
         self.sandbox, self.filtered = sandbox, False
         command = _worker_command(sandbox)
         self._control, theirs = socket.socketpair()
+        self._channel, its_end = socket.socketpair()
         try:
             self._process = subprocess.Popen(
                 command,
@@ -2018,12 +2028,16 @@ class _Worker:
             )
         except OSError as error:
             self._control.close()
+            self._channel.close()
+            its_end.close()
             raise GradingError(f"expected to start {command[0]}, got: {error}") from error
         finally:
             theirs.close()
         self._control.settimeout(_START_LIMIT_S)
         try:
-            self._control.sendall(_pool())
+            with its_end:
+                self._control.sendall(_pool())
+                socket.send_fds(self._control, [b"\0"], [its_end.fileno()])
             ready = self._control.recv(1)
         except OSError:
             ready = b""
@@ -2040,22 +2054,23 @@ class _Worker:
         self, source: bytes, draw: Callable[[], Probe], time_limit: float, rounds: int
     ) -> tuple[Run, Probe]:
         """Run a source on the probe that is drawn while it is parsed, for so many time limits."""
-        ours, theirs = socket.socketpair()
+        following, its_end = socket.socketpair()
+        channel, self._channel = self._channel, following
         deadline = time.monotonic() + time_limit * rounds + _GRACE_S
-        with ours:
-            with theirs:
+        with channel:
+            _send(channel, marshal.dumps((zlib.crc32(source), source)), deadline)
+            with its_end:
                 try:
                     message = struct.pack("=d", time_limit * rounds)
-                    socket.send_fds(self._control, [message], [theirs.fileno()])
+                    socket.send_fds(self._control, [message], [its_end.fileno()])
                 except OSError:
                     return Run([], "worker lost", "its parent process was lost"), draw()
-            _send(ours, marshal.dumps((zlib.crc32(source), source)), deadline)
             probe = draw()
             sizes = [1, 0, *(step.x.nbytes for step in probe.steps)]
-            _send(ours, _encode_steps(probe), deadline)
+            _send(channel, _encode_steps(probe), deadline)
             with contextlib.suppress(OSError):
-                ours.shutdown(socket.SHUT_WR)
-            reply = _receive(ours, sum(sizes) + len(sizes) * (16 + _TEXT_LIMIT), deadline)
+                channel.shutdown(socket.SHUT_WR)
+            reply = _receive(channel, sum(sizes) + len(sizes) * (16 + _TEXT_LIMIT), deadline)
         self._control.settimeout(max(deadline - time.monotonic(), 0.001))
         try:
             answer = self._control.recv(16)
@@ -2068,12 +2083,13 @@ class _Worker:
 
     def stop(self) -> None:
         """From another thread: have the process end what it runs, and itself."""
-        with contextlib.suppress(OSError):
-            self._control.shutdown(socket.SHUT_RDWR)
+        _hang_up(self._control)
 
     def close(self) -> None:
         """End the process and everything in its session."""
+        _hang_up(self._control)
         self._control.close()
+        self._channel.close()
         if self._process.stderr is not None:
             self._process.stderr.close()
         if self.filtered:
@@ -2241,6 +2257,7 @@ def _child_program() -> None:
             if not count:
                 os._exit(0)
             read += count
+        _, (channel,), _, _ = socket.recv_fds(control, 1, 1)
         calls = [caller(*names) for names in callers]
         filtered = filter_usable()
         wake, woken = os.pipe()
@@ -2269,33 +2286,26 @@ def _child_program() -> None:
                     if sys.platform == "linux":  # it ends with the worker: PR_SET_PDEATHSIG
                         libc.prctl(1, signal.SIGKILL, 0, 0, 0)
                     limit_resources(filtered)
-                    _, (channel,), _, _ = socket.recv_fds(from_worker, 1, 1)
                     say = os.dup(from_worker.fileno())
                     os.dup2(channel, 3)
                     os.dup2(say, 4)
                     os.closerange(5, 4096)
-                    request = open(3, "rb", closefd=False)  # noqa: SIM115 - as long as it lives
-                    seed, source = marshal.load(request)
                     if filtered:
                         forbid_system_calls()
                 except BaseException:
                     os._exit(not_ready)
                 try:
-                    grade(3, request, seed, source, pool, calls)
+                    grade(3, pool, calls)
                 finally:
                     os._exit(72)
             from_worker.close()
+            os.close(channel)
             message, descriptors, _, _ = socket.recv_fds(control, 8, 1)
             if not message:
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
                 os._exit(0)
-            deadline = time.monotonic() + struct.unpack("=d", message)[0]
-            try:
-                socket.send_fds(to_child, [b"\1"], descriptors)
-            except OSError:
-                pass  # it is dead: waiting for it tells how it ended
-            os.close(descriptors[0])
+            deadline, channel = time.monotonic() + struct.unpack("=d", message)[0], descriptors[0]
             with to_child:
                 wait_for(child, control, wake, to_child, deadline)
 
@@ -2361,9 +2371,7 @@ def _child_program() -> None:
         random.seed(seed)
         stream.seed(seed + 1)  # another stream than that of `random`
 
-    def grade(
-        channel: int, request: Any, seed: int, source: bytes, pool: memoryview, calls: list[Any]
-    ) -> None:
+    def grade(channel: int, pool: memoryview, calls: list[Any]) -> None:
         # Held in local variables: a submission may replace what the modules hold.
         write, exit_now, close = os.write, os._exit, os.close
         ndarray, zeros = np.ndarray, np.zeros
@@ -2415,6 +2423,11 @@ def _child_program() -> None:
             where = f" (dropout.py, line {lines[-1]})" if lines else ""
             return f"{type(error).__name__}: {error}"[:200] + where
 
+        request = open(channel, "rb", closefd=False)  # noqa: SIM115 - as long as it lives
+        try:
+            seed, source = marshal.load(request)
+        except BaseException:
+            exit_now(not_ready)
         try:
             code = compile(source, "dropout.py", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, LookupError, RecursionError, MemoryError) as error:

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -90,7 +91,7 @@ def test_what_is_in_doubt_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) ->
         return real_draw(digest, stage)
 
     def send(control: Any, messages: list[bytes], descriptors: list[int]) -> int:
-        limits.extend(struct.unpack("=d", messages[0]))
+        limits.extend(struct.unpack("=d", messages[0]) if len(messages[0]) == 8 else ())
         return real_send(control, messages, descriptors)
 
     def in_doubt(evidence: task.Evidence) -> Any:
@@ -427,6 +428,25 @@ def test_a_submission_does_not_outlive_its_worker(sandbox: str) -> None:
         assert used(below) == ticks
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize("end", ["killed", "cut off"])
+def test_a_process_that_ends_while_it_waits_costs_nothing(end: str, sandbox: str) -> None:
+    """It is there before its submission, which runs in another one then."""
+    with task.Grader(1, sandbox=sandbox) as grader:
+        assert grader.grade_source(REFERENCE)["passed"]
+        worker = worker_of(grader)
+        before: list[int] = []
+        while before != (below := descendants(worker._process.pid)) or not below:
+            before = below
+            time.sleep(0.1)
+        if end == "killed":
+            os.kill(below[-1], signal.SIGKILL)
+        else:
+            worker._channel.shutdown(socket.SHUT_RDWR)
+        assert grader.grade_source(REFERENCE)["passed"]
+        assert worker_of(grader) is not worker
+
+
 def test_a_child_that_cannot_take_a_submission_is_not_graded() -> None:
     """Then nothing of the submission has run, so it is not what failed."""
     ending = struct.pack("=iiq", 0, task._NOT_READY << 8, 1000)
@@ -680,15 +700,17 @@ def test_a_forked_process_starts_workers_of_its_own() -> None:
         assert worker_of(grader) is worker
 
 
+def processes(grader: task.Grader) -> list[Any]:
+    """What the idle places of a grader have started; None where there is nothing yet."""
+    idle: list[Any] = list(grader._idle.queue)
+    started = [getattr(one, "worker", None) or one for one in idle]
+    return [vars(one).get("_process") or vars(one).get("process") for one in started]
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_forked_process_ends_nothing_of_its_parent(workers: int) -> None:
     """An exception in the child leaves alone what is at work for the parent."""
     slow = "import time\ntime.sleep(0.5)\n" + REFERENCE
-
-    def processes(grader: task.Grader) -> list[Any]:
-        idle: list[Any] = list(grader._idle.queue)
-        return [vars(one).get("worker") or vars(one).get("process") for one in idle]
-
     with task.Grader(workers) as grader, ThreadPoolExecutor(1) as pool:
         assert grader.grade_source(REFERENCE)["passed"]
         before = processes(grader)
@@ -704,6 +726,24 @@ def test_a_forked_process_ends_nothing_of_its_parent(workers: int) -> None:
         os.waitpid(pid, 0)
         assert running.result()["passed"]
         assert processes(grader) == before
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_forked_process_does_not_keep_workers_alive(workers: int) -> None:
+    """They end by themselves when they are closed, whoever holds a copy of their sockets."""
+    grader = task.Grader(workers)
+    assert grader.grade_source(REFERENCE)["passed"]
+    (process,) = filter(None, processes(grader))
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+        os._exit(0)
+    try:
+        grader.close()
+        assert process.returncode == 0  # not -9: it would have been killed after a while
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sets the cores of processes")
