@@ -405,18 +405,20 @@ class Grader:
 
     def _open(self) -> None:
         """Fill the pool; what is in it starts processes at its first use."""
-        self._owner = os.getpid()
         self._idle: queue.LifoQueue[_Bench | _Judge] = queue.LifoQueue()
-        settings, cores = (self.time_limit, self.sandbox), _usable_cores()
+        settings, cores = (self.time_limit, self.sandbox), list[int | None](_usable_cores())
+        if len(cores) != self.workers:
+            cores = [None] * self.workers
         # Processes that take turns on one core find their data in its cache: a tenth of a grade.
-        own_core = len(cores) == self.workers
-        for place in range(self.workers):
-            core = cores[place] if own_core else None
+        # In any order, as several graders that are seldom asked should not share the first core.
+        random.SystemRandom().shuffle(cores)
+        for core in cores:
             self._idle.put(_Judge(*settings, core) if self.workers > 1 else _Bench(*settings))
         # What is at work, and the event that says that nobody waits for it any more.
-        self._busy: dict[int, tuple[_Bench | _Judge, threading.Event]] = {}
+        self._busy: dict[_Bench | _Judge, threading.Event] = {}
         self._lock = threading.Lock()
         self._abandoned = threading.Event()
+        self._owner = os.getpid()  # the last: until then no thread of a forked process goes on
 
     def grade_source(self, source: str | bytes) -> Verdict:
         """Grade the text of a `dropout.py`."""
@@ -466,15 +468,15 @@ class Grader:
         abandoned = abandoned or self._abandoned
         one = self._idle.get()
         try:
-            if abandoned.is_set() or self._abandoned.is_set():
-                raise GradingError("expected to grade, but what asked for it has ended")
             with self._lock:
-                self._busy[id(one)] = one, abandoned
+                if abandoned.is_set() or self._abandoned.is_set():
+                    raise GradingError("expected to grade, but what asked for it has ended")
+                self._busy[one] = abandoned
             verdict: Verdict = getattr(one, method)(argument)
             return verdict
         finally:
             with self._lock:
-                self._busy.pop(id(one), None)
+                self._busy.pop(one, None)
             if one.stopped:
                 one.close()
                 one.stopped = False
@@ -486,7 +488,7 @@ class Grader:
             return
         abandoned.set()
         with self._lock:  # what has its verdict may be at work for somebody else at once
-            for one, whose in self._busy.values():
+            for one, whose in self._busy.items():
                 if abandoned in (whose, self._abandoned):
                     one.stop()
 
@@ -506,7 +508,7 @@ class Grader:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:  # nobody waits for what is at work in other threads
+        if kind is not None:  # nobody waits for what other threads have at work, or ask for later
             self._abandon(self._abandoned)
         self.close()
 
@@ -518,7 +520,8 @@ class Grader:
 def _source_bytes(source: str | bytes) -> bytes:
     if not isinstance(source, (str, bytes)):
         raise TypeError(f"source must be str or bytes, got {type(source).__name__}")
-    return source.encode("utf-8", "surrogatepass") if isinstance(source, str) else source
+    # bytes() of bytes: a class of the caller's is not known to the process that they are sent to.
+    return source.encode("utf-8", "surrogatepass") if isinstance(source, str) else bytes(source)
 
 
 class _Bench:
@@ -625,6 +628,7 @@ class _Judge:
         command = [_interpreter(), "-I", "-S", "-c", _JUDGE_SOURCE, *settings]
         environment = _clean_environment() | {"PATH": os.environ.get("PATH", os.defpath)}
         try:
+            connection = Connection(os.dup(self.channel.fileno()))
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -638,7 +642,7 @@ class _Judge:
             raise
         finally:
             theirs.close()
-        return Connection(os.dup(self.channel.fileno()))
+        return connection
 
     def grade_source(self, source: bytes) -> Verdict:
         return self._ask("grade_source", source)
@@ -673,12 +677,12 @@ class _Judge:
         """From another thread: have what is being graded end now."""
         self.stopped = True
         if self.connection is not None:
-            _hang_up(self.channel)
+            _shut_down(self.channel)
 
     def close(self) -> None:
         if self.connection is None:
             return
-        _hang_up(self.channel)  # it ends its worker and itself
+        _shut_down(self.channel)  # it ends its worker and itself
         self.connection.close()
         self.channel.close()
         self.connection = None
@@ -689,7 +693,7 @@ class _Judge:
             self.process.wait()
 
 
-def _hang_up(channel: socket.socket) -> None:
+def _shut_down(channel: socket.socket) -> None:
     """End a connection for all who hold it: processes that were forked hold it, too."""
     with contextlib.suppress(OSError):  # it may have ended already
         channel.shutdown(socket.SHUT_RDWR)
@@ -1520,8 +1524,12 @@ def check_mask(evidence: Evidence) -> Finding:
     if problem:
         return Finding(f"{problem}, expected 0.", "mask_not_random")
     drop_rates = {rate.rate: 1 - rate.keep_rate for rate in evidence.rates}
-    problem = _come_again(large, evidence.place, drop_rates, alpha) if large else None
-    problem = problem or _too_even(masks, some, drop_rates, alpha)
+    small = [one for one in masks if 256 <= one[1].size < 2 * n]
+    problem = (
+        _come_again(large, evidence.place, drop_rates, alpha)
+        or _come_again(small, evidence.place, drop_rates, alpha)
+        or _too_even(masks, some, drop_rates, alpha)
+    )
     if problem:
         return Finding(problem, "mask_not_random")
     return Finding("masks are fresh at every call, and their units independent")
@@ -1555,7 +1563,7 @@ def _repeated(masks: list[tuple[Step, Mask]], n: int, alpha: float) -> str | Non
 
 
 def _count_bits(octets: np.ndarray[Any, Any]) -> Any:
-    """How many bits are set in each few of the bytes along the last axis."""
+    """The bits that are set in each word along the last axis, of 8 bytes (2 before NumPy 2)."""
     if hasattr(np, "bitwise_count"):  # NumPy 2
         return np.bitwise_count(octets.view(np.uint64))
     return _bits_set()[octets.view(np.uint16)]
@@ -1603,7 +1611,7 @@ def _repeated_small(masks: list[tuple[Step, Mask]], alpha: float) -> str | None:
 def _shared(masks: list[tuple[Step, Mask]], alpha: float) -> str | None:
     """Masks of one shape and themselves, moved by one along an axis, are uncorrelated.
 
-    What is moved over an end meets the next row: it is independent of that, too.
+    What is moved over an end meets the next row or mask: it is independent of that, too.
     """
     step = masks[0][0]
     if step.x.size < 200:
@@ -1682,32 +1690,32 @@ def correlation_limit(
 def _come_again(
     masks: list[tuple[Step, Mask]], place: float, drop_rates: dict[float, float], alpha: float
 ) -> str | None:
-    """No mask has its beginning once more, nor a piece from another place, nor has one like it.
+    """The beginning of a mask, and a piece from another place, are once in the masks of its rate.
 
     Two units are equal with probability r = p^2 + q^2. That m of them, one after another, are those
     s units away, has the probability r^m for s >= m. For s < m they are s chains of units that are
-    all equal: p^k + q^k <= r^(k/2) for one of k units, so r^((m + s) / 2) for all.
+    all equal: p^k + q^k <= r^(k/2) for one of k units, so r^((m + s) / 2) for all. Of each mask two
+    pieces are compared with the units at all places.
     """
-    level = 2 * math.log(alpha / (2 * len(masks) * sum(mask.size for _, mask in masks)))
+    level = 2 * math.log(alpha / (2 * len(masks) * sum(mask.size for _, mask in masks) + 1))
     for rate, several in itertools.groupby(masks, key=lambda one: one[0].rate):
         p, of_rate = drop_rates[rate], [mask.view(np.uint8) for _, mask in several]
         log_r = math.log(p**2 + (1 - p) ** 2)
-        if log_r * min(mask.size for mask in of_rate) > 2 * level:
-            continue  # too few units
-        m = math.ceil(level / log_r)
         # Of every unit and the seven after it, one byte: looking for bytes that vary is fast.
         units = np.concatenate(of_rate)
         for moved in (1, 2, 4):
             units[:-moved] |= units[moved:] << moved
         data, start = units[:-7].tobytes(), 0
         for mask in of_rate:
-            for at in (start, start + int(place * (mask.size - m))):
-                piece = data[at : at + m - 7]
-                if data.find(piece) < at or data.find(piece, at + 1) >= 0:
-                    return (
-                        f"Rate {rate:.4g}: {m} units of a mask, one after another, are there once "
-                        "more, or in another mask: they are not independent."
-                    )
+            if log_r * mask.size <= 2 * level:  # in less than 2m units there is little to find
+                m = math.ceil(level / log_r)
+                for at in (start, start + int(place * (mask.size - m))):
+                    piece = data[at : at + m - 7]
+                    if data.find(piece) < at or data.find(piece, at + 1) >= 0:
+                        return (
+                            f"Rate {rate:.4g}: {m} units of a mask, one after another, are there "
+                            "once more, or in another mask: they are not independent."
+                        )
             start += mask.size
     return None
 
@@ -2077,17 +2085,16 @@ class _Worker:
         except OSError:
             answer = b""
         if len(answer) != 16:
-            self.close()
             return Run([], "worker lost", "its parent process was lost"), probe
         return _decode_run(reply, len(sizes), answer, time_limit), probe
 
     def stop(self) -> None:
         """From another thread: have the process end what it runs, and itself."""
-        _hang_up(self._control)
+        _shut_down(self._control)
 
     def close(self) -> None:
         """End the process and everything in its session."""
-        _hang_up(self._control)
+        _shut_down(self._control)
         self._control.close()
         self._channel.close()
         if self._process.stderr is not None:
@@ -2106,18 +2113,20 @@ class _Worker:
 def _start_worker(sandbox: str) -> _Worker:
     """A worker in the sandbox asked for; "auto" remembers whether bubblewrap works here."""
     global _bubblewrap_works
-    if sandbox == "auto" and _bubblewrap_works is not False and shutil.which("bwrap"):
-        try:
-            worker = _Worker("bubblewrap")
-        except GradingError:
-            if _bubblewrap_works:
-                raise  # it worked before: this is no matter of permissions
-            worker = _Worker("process")
-            _bubblewrap_works = False
-        else:
-            _bubblewrap_works = True
-        return worker
-    return _Worker("process" if sandbox == "auto" else sandbox)
+    if sandbox != "auto":
+        return _Worker(sandbox)
+    if _bubblewrap_works is not False and shutil.which("bwrap"):
+        for last in (False, True):  # twice, as what has failed once may have been killed
+            try:
+                worker = _Worker("bubblewrap")
+            except GradingError:
+                if _bubblewrap_works:
+                    raise  # it worked before: this is no matter of permissions
+                _bubblewrap_works = False if last else None
+            else:
+                _bubblewrap_works = True
+                return worker
+    return _Worker("process")
 
 
 _bubblewrap_works: bool | None = None
@@ -2552,9 +2561,11 @@ def _child_program() -> None:
     def operations(code: types.CodeType) -> set[tuple[int, int]]:
         return set(zip(code.co_code[::2], code.co_code[1::2], strict=True))
 
-    function = 1  # CO_OPTIMIZED
     powers = operations(compile("a ** b; a **= b", "", "exec"))
     powers -= operations(compile("a * b; a *= b", "", "exec"))
+    extended, named = dis.opmap["EXTENDED_ARG"], {dis.opname[code] for code in dis.hasname}
+    attributes = {"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "LOAD_SUPER_METHOD"}
+    binding = {dis.opmap[name] for name in named if name.startswith(("STORE", "DELETE", "IMPORT"))}
 
     def uses_root(code: types.CodeType) -> bool:
         # By what the compiled code does: no comment and no string is left in it.
@@ -2563,24 +2574,28 @@ def _child_program() -> None:
             if not powers.isdisjoint(operations(one)):
                 return True
             codes += [inner for inner in one.co_consts if isinstance(inner, types.CodeType)]
-        # Mostly a function takes it from a module, and need not be looked at by instruction, which
-        # takes a tenth of a grade: a name that no module or class body binds, nor an import.
-        bound = {name for one in codes if not one.co_flags & function for name in one.co_names}
+        # To look at every instruction takes a tenth of a grade. Mostly a name will do: what the
+        # code has a name for and does not bind, it takes from a module. (An attribute counts,
+        # whosever it is.)
+        found: set[str] = set().union(*(names.intersection(one.co_names) for one in codes))
+        bound: set[str] = set().union(*(names_bound(one) for one in codes if found))
+        if found - bound:
+            return True
+        called: set[str] = set()
         for one in codes:
-            taken = names.intersection(one.co_names) - bound if one.co_flags & function else None
-            if taken and dis.opmap["IMPORT_FROM"] not in one.co_code[::2]:
-                return True
-        called = {"pow"}  # the builtin; other names have to be imported
-        for one in codes:
-            if ("*",) in one.co_consts:
-                called |= names
-            elif not names.isdisjoint(one.co_names):
-                for step, after in itertools.pairwise(dis.get_instructions(one)):
-                    if step.argval in names and step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            if not names.isdisjoint(one.co_names):
+                steps = (step for step in dis.get_instructions(one) if step.opcode != extended)
+                for step, after in itertools.pairwise(steps):
+                    if step.argval in names and step.opname in attributes:
                         return True
                     if step.argval in names and step.opname == "IMPORT_FROM":
                         called.add(after.argval)
         return any(loads(one, called) for one in codes)
+
+    def names_bound(code: types.CodeType) -> set[str]:
+        if len(code.co_names) > 255:
+            return {step.argval for step in dis.get_instructions(code) if step.opcode in binding}
+        return {code.co_names[name] for binds, name in operations(code) if binds in binding}
 
     def loads(code: types.CodeType, called: set[str]) -> bool:
         known = {*code.co_names, *code.co_varnames, *code.co_freevars, *code.co_cellvars}
@@ -2622,8 +2637,8 @@ _SYSTEM_CALLS = {  # number on x86-64, number on AArch64; None where there is no
     "openat": (257, 56), "read": (0, 63), "pread64": (17, 67), "write": (1, 64), "writev": (20, 66),
     "lseek": (8, 62), "close": (3, 57), "fstat": (5, 80), "stat": (4, None),
     "lstat": (6, None), "newfstatat": (262, 79), "statx": (332, 291), "access": (21, None),
-    "faccessat": (269, 48), "readlink": (89, None), "readlinkat": (267, 78),
-    "getdents64": (217, 61), "getcwd": (79, 17), "ioctl": (16, 29), "fcntl": (72, 25),
+    "faccessat": (269, 48), "getdents64": (217, 61), "getcwd": (79, 17),
+    "ioctl": (16, 29), "fcntl": (72, 25),
     "poll": (7, None), "ppoll": (271, 73), "select": (23, None), "pselect6": (270, 72),
     # the process itself
     "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139),
@@ -2633,6 +2648,7 @@ _SYSTEM_CALLS = {  # number on x86-64, number on AArch64; None where there is no
     "exit": (60, 93), "exit_group": (231, 94),
 }
 _CONDITIONS = {  # argument & mask == value, as (argument, mask, value)
+    "mmap": (3, 1, 0),  # not MAP_SHARED: such memory can be kept and not be counted
     "madvise": (2, 0xFFFFFFC0, 0),  # advice below 64: above are MADV_HWPOISON and its like
     "openat": (2, 0o1103, 0),  # for reading: neither O_WRONLY, O_RDWR, O_CREAT nor O_TRUNC
     "ioctl": (1, 0xFFFFFFFF, 0x5401),  # TCGETS, as isatty() asks
