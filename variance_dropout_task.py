@@ -957,11 +957,13 @@ def draw_probe(digest: bytes, stage: Stage = SCREENING) -> Probe:
     kinds = [(plan.shape(400), kind + plan.deal((0, 6))) for kind in range(6)]
     plan.rng.shuffle(kinds)
     double_at, often_at, flat_at = (plan.pick(GRADED_RATES) for _ in range(3))
+    zeros_at = plan.pick([rate for rate in GRADED_RATES if rate != flat_at])
     for rate in GRADED_RATES:
         kind = 13 if rate == double_at else 12
-        _plan_statistics(plan, rate, kind, kinds[:3] if rate == often_at else [])
+        elsewhere = 5 * (160 if rate == zeros_at else stage.mask_units) * stage.rounds
+        _plan_statistics(plan, rate, kind, kinds[:3] if rate == often_at else [], elsewhere)
     for rate in (*GRADED_RATES, low, high) * stage.rounds:
-        _plan_modes(plan, rate, flat=rate == flat_at)
+        _plan_modes(plan, rate, flat=rate == flat_at, zeros=rate == zeros_at)
     for call, (least, most) in zip(
         kinds[3:], ((0.01, 0.3), (0.25, 0.95), (0.9, 0.99)), strict=True
     ):
@@ -987,15 +989,17 @@ def draw_probe(digest: bytes, stage: Stage = SCREENING) -> Probe:
     return Probe(steps, stage, plan.uniform(0, 1))
 
 
-def _plan_statistics(plan: _Plan, rate: float, kind: int, others: list[Any]) -> None:
+def _plan_statistics(
+    plan: _Plan, rate: float, kind: int, others: list[Any], elsewhere: int
+) -> None:
     """Enough units at a graded rate for its drop rate, most of them in one array of 2 to 4 axes.
 
-    With `others`, the layer lives long, and ends with pairs of small arrays of one shape: masks
-    that are cached by it come twice.
+    elsewhere: how many units other scripts have at that rate, at least. With `others`, the layer
+    lives long, and ends with pairs of small arrays of one shape: masks that it caches come twice.
     """
     n = plan.stage.mask_units
     whole = plan.deal((((4, n // 4), 12, "F"), ((2, n // 32, 16), 12, "reversed"), ((1, n), 12)))
-    units = plan.stage.drop_rate_units * 4 * rate * (1 - rate) - 5 * n * plan.stage.rounds - n
+    units = plan.stage.drop_rate_units * 4 * rate * (1 - rate) - elsewhere - n
     rows, inner = 10 + plan.below(5), plan.deal(((), (4,), (2, 3)))
     large = (rows, *inner, int(plan.uniform(1, 1.1) * units / rows / math.prod(inner)) + 1)
     calls = [(large, kind), (plan.deal(((), (0,), (2, 0, 3))),), *others]
@@ -1007,14 +1011,17 @@ def _plan_statistics(plan: _Plan, rate: float, kind: int, others: list[Any]) -> 
     plan.add(rate, "train", whole, *calls, *pairs)
 
 
-def _plan_modes(plan: _Plan, rate: float, flat: bool) -> None:
+def _plan_modes(plan: _Plan, rate: float, flat: bool, zeros: bool) -> None:
     """Calls on the same data, of one layer and of two, with changes of mode between them.
 
     Masks that are cached, or seeded in the constructor, in train() or in eval(), come twice. At one
-    rate the arrays are flat and larger, and all comes more often.
+    rate the arrays are flat and larger, and all comes more often; at another, half of them is zero.
     """
     n, times = plan.stage.mask_units, 1 + flat
-    again = plan.call((2 * n + 99,) if flat else plan.shape(1.2 * n, n, plan.deal((2, 3, 4, 5))))
+    axes, rectified = plan.deal((2, 3, 4, 5)), _RECTIFIED + plan.deal((0, 6))
+    again = plan.call((2 * n + 99,) if flat else plan.shape(1.2 * n, n, axes))
+    if zeros:
+        again = plan.call(plan.shape(480, 400, axes), rectified)
     double = 2 + plan.below(4) + plan.deal((0, 6))
     if flat:
         evals: list[Any] = [again, ((25, 8), double, "F"), again]
@@ -1500,10 +1507,11 @@ def check_mask(evidence: Evidence) -> Finding:
     calls, n, alpha = evidence.calls, evidence.stage.mask_units, evidence.stage.alpha
     assert calls is not None
     steps = zip(calls.steps, calls.dropped, strict=True)
-    masks = [(step, mask) for step, mask in steps if mask.size == step.x.size > 1]
+    masks = [(step, mask) for step, mask in steps if mask.size > 1]
     alike: dict[Any, list[tuple[Step, Mask]]] = {}  # by rate and shape
     for step, mask in masks:
-        alike.setdefault((step.rate, step.x.shape), []).append((step, mask))
+        if not step.has_zeros:  # else it is the mask of what was not zero, which has no axes
+            alike.setdefault((step.rate, step.x.shape), []).append((step, mask))
     some = [several[0] for several in alike.values() if several[0][1].size >= n]
     heads = [(step, mask[:n]) for step, mask in masks if mask.size >= n]
     short = [(step, mask[:128]) for step, mask in masks if 128 <= mask.size < n]
@@ -1591,7 +1599,7 @@ def _repeated_small(masks: list[tuple[Step, Mask]], alpha: float) -> str | None:
     earlier: dict[Any, Mask] = {}
     pairs: dict[Any, list[tuple[Mask, Mask]]] = {}
     for step, mask in masks:
-        key = step.layer, step.x.shape
+        key = step.layer, step.x.shape, mask.size
         if key in earlier:
             kind = step.rate, _size_class(mask.size)
             pairs.setdefault(kind, []).append((earlier.pop(key), mask))
@@ -1694,10 +1702,12 @@ def _come_again(
 
     Two units are equal with probability r = p^2 + q^2. That m of them, one after another, are those
     s units away, has the probability r^m for s >= m. For s < m they are s chains of units that are
-    all equal: p^k + q^k <= r^(k/2) for one of k units, so r^((m + s) / 2) for all. Of each mask two
-    pieces are compared with the units at all places.
+    all equal: p^k + q^k <= r^(k/2) for one of k units, so r^((m + s) / 2) for all. For p = 1/2 the
+    same holds for units that are all unequal (antithetic). Of each mask two pieces are compared in
+    two ways with the units at all places.
     """
-    level = 2 * math.log(alpha / (2 * len(masks) * sum(mask.size for _, mask in masks) + 1))
+    level = 2 * math.log(alpha / (4 * len(masks) * sum(mask.size for _, mask in masks) + 1))
+    complement = bytes(range(255, -1, -1))
     for rate, several in itertools.groupby(masks, key=lambda one: one[0].rate):
         p, of_rate = drop_rates[rate], [mask.view(np.uint8) for _, mask in several]
         log_r = math.log(p**2 + (1 - p) ** 2)
@@ -1711,10 +1721,11 @@ def _come_again(
                 m = math.ceil(level / log_r)
                 for at in (start, start + int(place * (mask.size - m))):
                     piece = data[at : at + m - 7]
-                    if data.find(piece) < at or data.find(piece, at + 1) >= 0:
+                    again = data.find(piece) < at or data.find(piece, at + 1) >= 0
+                    if again or (rate == 0.5 and piece.translate(complement) in data):
                         return (
-                            f"Rate {rate:.4g}: {m} units of a mask, one after another, are there "
-                            "once more, or in another mask: they are not independent."
+                            f"Rate {rate:.4g}: {m} units of a mask, one after another, come again, "
+                            "or their opposites do: they are not independent."
                         )
             start += mask.size
     return None
