@@ -217,15 +217,21 @@ def resume(directory: Path, settings: Settings) -> dict[int, Json]:
     """The rows of the attempts in `directory`, all of which must come from the same experiment."""
     rows = {}
     for record in recorded_attempts(directory):
-        changes = differences(record["fingerprint"], fingerprint(settings))
-        if changes:
-            raise RunStopped(
-                f"attempt {record['number']} in {directory} is from another experiment: "
-                f"{'; '.join(changes)}. Give the same flags, or start a new --output-dir; where "
-                "only the grader differs, --regrade DIR brings the old attempts up to date."
-            )
+        refuse_another(f"attempt {record['number']} in {directory}", record, settings)
         rows[record["number"]] = row_of(record)
+    if (directory / RESULTS_FILE).exists():  # it may have ended before its first attempt
+        refuse_another(f"the run in {directory}", read_json(directory / RESULTS_FILE), settings)
     return rows
+
+
+def refuse_another(which: str, document: Json, settings: Settings) -> None:
+    """Refuse to count together what does not come from the same experiment."""
+    if changes := differences(document["fingerprint"], fingerprint(settings)):
+        raise RunStopped(
+            f"{which} is from another experiment: {'; '.join(changes)}. Give the same flags, or "
+            "start a new --output-dir; where only the grader differs, --regrade DIR brings the old "
+            "attempts up to date."
+        )
 
 
 def runs_to_resume(directory: Path, rows: dict[int, Json], asked: int | None) -> int:
@@ -924,6 +930,10 @@ def row_of(record: Json) -> Json:
 def regrade(directory: Path) -> Json:
     """Grade every recorded submission with today's grader; no request is made."""
     results = read_json(directory / RESULTS_FILE)
+    paths = [attempt_path(directory, row["number"]) for row in results["attempts"]]
+    if lost := [path for path in paths if not path.exists()]:
+        raise RunStopped(f"{lost[0]} is lost ({count_attempts(len(lost))} in all): put it back, or "
+                         "run with --resume what is lost")
     grader = fingerprint(Settings())["grader"]
     rows, changes, graded = [], [], 0
     for record in recorded_attempts(directory):
@@ -1393,7 +1403,7 @@ def build_parser() -> argparse.ArgumentParser:
     run = parser.add_argument_group("the run")
     run.add_argument("--runs", type=positive,
                      help=f"attempts in all ({RUNS}; with --resume as many as before)")
-    run.add_argument("--output-dir", type=Path, metavar="DIR",
+    run.add_argument("--output-dir", type=directory_name, metavar="DIR",
                      help="where files go (validation_results; with --offline demo_results)")
     run.add_argument("--concurrency", type=positive, help=f"attempts at once ({CONCURRENCY})")
     run.add_argument("--resume", action="store_true",
@@ -1401,8 +1411,9 @@ def build_parser() -> argparse.ArgumentParser:
     modes = parser.add_argument_group("other modes").add_mutually_exclusive_group()
     modes.add_argument("--offline", action="store_true",
                        help="scripted attempts in place of a model: no key, no network")
-    modes.add_argument("--report", type=Path, metavar="DIR", help="render the report in DIR again")
-    modes.add_argument("--regrade", type=Path, metavar="DIR",
+    modes.add_argument("--report", type=directory_name, metavar="DIR",
+                       help="render the report in DIR again")
+    modes.add_argument("--regrade", type=directory_name, metavar="DIR",
                        help="grade the submissions in DIR again; makes no request")
     add_model_flags(parser.add_argument_group("the model and its limits"))
     return parser
@@ -1458,6 +1469,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def directory_name(text: str) -> Path:
+    """A path that is not empty, as an unset variable of a shell is."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a directory, got an empty name")
+    return Path(text)
+
+
 def tool_names(text: str) -> tuple[str, ...]:
     """A choice of tools with which the file can be changed at all."""
     names = tuple(text.split(","))
@@ -1484,8 +1502,13 @@ def main(arguments: list[str] | None = None) -> int:
     except RunStopped as problem:
         say(redact(f"validate_task.py: {problem}"), sys.stderr)
         return 2
-    except OSError as problem:
-        say(f"validate_task.py: {problem.filename or ''}: {problem.strerror}", sys.stderr)
+    except OSError as problem:  # without a name it is what is written to: the disk is full
+        where = "" if problem.filename is None else f"{problem.filename}: "
+        say(f"validate_task.py: {where}{problem.strerror}", sys.stderr)
+        return 2
+    except ModuleNotFoundError as problem:
+        say(f"validate_task.py: {problem}; run python -m pip install -r requirements.txt",
+            sys.stderr)
         return 2
     except KeyboardInterrupt:
         say("validate_task.py: interrupted", sys.stderr)

@@ -67,7 +67,8 @@ try:
 except ModuleNotFoundError as error:
     if __name__ != "__main__":
         raise
-    sys.exit(f"expected NumPy, got: {error}; run python -m pip install -r requirements.txt")
+    print(f"error: {error}; run python -m pip install -r requirements.txt", file=sys.stderr)
+    sys.exit(2)
 
 __all__ = [
     "BUGGY_IMPLEMENTATION",
@@ -742,7 +743,7 @@ def _judge(descriptor: int, time_limit: float, sandbox: str, core: int | None) -
 
 def _check_arguments(time_limit: float, sandbox: str) -> None:
     if not 0 < time_limit <= 86_400:
-        raise ValueError(f"time_limit must be a positive number of seconds, got {time_limit!r}")
+        raise ValueError(f"time_limit must be in (0, 86400], in seconds; got {time_limit!r}")
     if sandbox not in ("auto", "bubblewrap", "process"):
         raise ValueError(f"sandbox must be auto, bubblewrap or process, got {sandbox!r}")
 
@@ -2964,7 +2965,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        where = "" if error.filename is None else f"{error.filename}: "  # else: what is written to
+        print(f"error: {where}{error.strerror}", file=sys.stderr)
         return 2
     except (GradingError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -97,7 +97,7 @@ def test_help_is_the_manual() -> None:
     ("arguments", "said"),
     [
         (["grade", "nowhere"], "that holds dropout.py, got 'nowhere'"),
-        (["grade", ".", "--time-limit", "0"], "error: time_limit must be a positive number"),
+        (["grade", ".", "--time-limit", "0"], "error: time_limit must be in (0, 86400]"),
         (["grade", ".", "--time-limit", "soon"], "argument --time-limit"),
         (["grade"], "required: DIR"),
         (["dance"], "invalid choice"),
@@ -187,3 +187,30 @@ def test_closed_standard_output_is_no_traceback() -> None:
     command = f'"{sys.executable}" "{SCRIPT}" >&-'
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("script", ["variance_dropout_task.py", "validate_task.py"])
+def test_without_numpy_nothing_is_graded(script: str) -> None:
+    """What is missing and what to do, and the exit status of what could not be graded."""
+    program = Path(SCRIPT).parent / script
+    options = ["--offline", "--output-dir", "unused"] if script == "validate_task.py" else []
+    code = f"import runpy, sys; sys.modules['numpy'] = None; sys.argv[1:] = {options}; "
+    code += f"sys.path.insert(0, {str(program.parent)!r}); "
+    code += f"runpy.run_path({str(program)!r}, run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "numpy" in done.stderr
+    assert "requirements.txt" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_is_a_sentence() -> None:
+    """There is no file name to tell, so none is told."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, SCRIPT, "prompt"], stdout=full, stderr=subprocess.PIPE, text=True,
+            check=False,
+        )
+    assert "error: No space left on device" in done.stderr

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,38 @@ def test_snippets_run(block: str, tmp_path: Path) -> None:
         capture_output=True, text=True, check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+REPLIES = {
+    "labelled": "```python\nCODE```\n",
+    "no label": "So:\n```\nCODE```",
+    "other label": "```Python3 title\r\nCODE```",
+    "shell before": "```bash\npip install numpy\n```\nThen\n\n```python\nCODE```\n",
+    "formula before": "```text\nx\n```\n```python\nCODE```",
+    "output after": "```python\nCODE```\nIt prints\n```\nall passed\n```\n",
+    "shell after": "```py\nCODE```\n```sh\npython test_dropout.py\n```",
+    "cut off": "Here it is:\n```python\nCODE",
+    "in a list": "1. So:\n\n   ```python\nINDENTED   ```\n2. Done.",
+    "tildes": "~~~python\nCODE~~~",
+    "bare": "CODE",
+}
+
+
+@pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES)
+def test_the_snippet_finds_the_code_in_a_reply(
+    reply: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a model writes around its code costs it nothing."""
+    (snippet,) = [block for block in blocks(README, "python") if "re.findall" in block]
+    code = task.REFERENCE_IMPLEMENTATION
+    reply = reply.replace("INDENTED", textwrap.indent(code, "   ")).replace("CODE", code)
+    graded: list[str] = []
+    monkeypatch.setattr(
+        task, "grade_source", lambda source: graded.append(source) or {"reward": 1.0}
+    )
+    (example,) = [line for line in snippet.splitlines() if line.startswith("reply =")]
+    exec(snippet.replace(example, f"reply = {reply!r}"), {})
+    assert [source.strip() for source in graded] == [code.strip()]
 
 
 def test_there_are_snippets_and_commands() -> None:

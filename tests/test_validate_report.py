@@ -297,7 +297,7 @@ def test_the_examples_of_the_help_are_valid() -> None:
     [["--runs", "0"], ["--runs", "x"], ["--tools", "read_file"], ["--tools", "bash"],
      ["--effort", "huge"], ["--offline", "--regrade", "x"], ["--temperature", "1"],
      ["--offline", "--model", "x"], ["--portable", "--effort", "low"],
-     ["--report", "x", "--resume"], ["--regrade", "x", "--runs", "15"]],
+     ["--report", "x", "--resume"], ["--regrade", "x", "--runs", "15"], ["--output-dir", ""]],
 )
 def test_wrong_usage_is_told(flags: list[str]) -> None:
     """Flags that make no sense end with exit code 2 and a sentence, before anything is made."""

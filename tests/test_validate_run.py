@@ -179,11 +179,28 @@ def test_resume_names_the_settings_that_differ(tmp_path: Path) -> None:
     assert "max_turns" not in str(refusal.value)
 
 
+def test_resume_knows_a_run_that_has_no_attempt_yet(tmp_path: Path) -> None:
+    """One that was interrupted before its first attempt ended has settings all the same."""
+    v.Run(tmp_path, SCRIPTED, 2).publish("interrupted")
+    assert v.resume(tmp_path, SCRIPTED) == {}
+    with pytest.raises(v.RunStopped, match=r"the run in .* is from another experiment: model"):
+        v.resume(tmp_path, dataclasses.replace(SCRIPTED, model="other"))
+
+
 def test_resume_with_the_same_settings_is_accepted(tmp_path: Path) -> None:
     """The control: the rows come back as they were."""
     results = offline_run(tmp_path, 4, 10)
     rows = v.resume(tmp_path, SCRIPTED)
     assert [rows[4], rows[10]] == results["attempts"]
+
+
+def test_regrading_refuses_what_is_not_all_there(tmp_path: Path) -> None:
+    """A lost record must not become a smaller experiment, nor its results be overwritten."""
+    before = offline_run(tmp_path, 4, 10)
+    v.attempt_path(tmp_path, 10).unlink()
+    with pytest.raises(v.RunStopped, match=r"010\.json is lost \(1 attempt in all\)"):
+        v.regrade(tmp_path)
+    assert results_in(tmp_path) == json.loads(json.dumps(before))
 
 
 def test_a_damaged_file_is_a_sentence(tmp_path: Path) -> None:
