@@ -383,10 +383,11 @@ class Grader:
 
     workers: how many submissions are graded at once (default: the usable cores). Thread-safe:
     a call waits for a free worker; from an event loop, use `asyncio.to_thread`. A worker forks
-    a process for every submission and never sees one itself, so that no submission can reach
-    another. Each of several workers belongs to a process of ours, which draws the probes and looks
-    at the arrays: in one process, only one thread at a time would. If there are as many as cores,
-    each keeps to one. Used after `fork`, the child process starts workers of its own.
+    a process for every submission, ahead of it, and never sees one itself, so that no submission
+    can reach another. Each of several workers belongs to a process of ours, which draws the probes
+    and looks at the arrays: in one process, only one thread at a time would. If there are as many
+    as cores, each keeps to one, so the machine should be theirs. Used after `fork`, the child
+    process starts workers of its own.
     """
 
     def __init__(
@@ -2214,7 +2215,7 @@ def _child_program() -> None:
     but for the first frame of a reply, which is written before the submission runs.
 
     It loads NumPy, closes the file system behind it, says on the control socket (standard input)
-    which protections it could set up, and then serves: one channel and one time limit at a time.
+    which protections it could set up, and then serves: a time limit and the next channel at a time.
     The worker never reads from a channel, so it holds nothing that one submission could leave to
     another.
     """
@@ -2928,7 +2929,8 @@ examples:
   python variance_dropout_task.py grade work         judge work/dropout.py
   python variance_dropout_task.py grade work --json  the verdict, for programs
 
-exit status: 0 passed (or done), 1 failed, 2 could not be graded or wrong usage
+exit status: 0 passed (or done), 1 failed, 2 could not be graded or wrong usage,
+130 interrupted
 """
 
 

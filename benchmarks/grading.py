@@ -71,8 +71,11 @@ def measure(source: str, rounds: int, warm: int, sandbox: str) -> dict[str, Any]
     cores = len(os.sched_getaffinity(0))
     rows: list[dict[str, float]] = []
     latencies: list[float] = []
-    graders = [task.Grader(workers, sandbox=sandbox) for workers in (1, 1, cores)]
-    with graders[0] as one, graders[1] as pinned, graders[2] as all_cores:
+    with (
+        task.Grader(1, sandbox=sandbox) as one,
+        task.Grader(1, sandbox=sandbox) as pinned,
+        task.Grader(cores, sandbox=sandbox) as all_cores,
+    ):
         variants = [f"{source}# {n}\n" for n in range(max(warm, 2 * cores))]
         one.grade_source(source)
         on_one_core(lambda: pinned.grade_source(source))
@@ -122,7 +125,7 @@ def timed(action: Callable[[], object]) -> float:
 
 
 def on_one_core(action: Callable[[], T]) -> T:
-    """Do it, and all that it starts, on one core."""
+    """Do it on one core, where the processes stay that it starts; of this one, one thread does."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     try:
