@@ -76,27 +76,29 @@ def measure(source: str, rounds: int, warm: int, sandbox: str) -> dict[str, Any]
         task.Grader(1, sandbox=sandbox) as pinned,
         task.Grader(cores, sandbox=sandbox) as all_cores,
     ):
-        variants = [f"{source}# {n}\n" for n in range(max(warm, 2 * cores))]
+
+        def measure_all(variants: list[str]) -> dict[str, float]:
+            several = [timed(lambda v=v: one.grade_source(v)) for v in variants]
+            latencies.extend(several)
+            at_once_s = timed(lambda: at_once(cores, lambda: grade_all_here(variants)))
+            one_core_s = on_one_core(lambda: timed(lambda: grade_all(pinned, variants)))
+            return {
+                "import": timed(import_numpy),
+                "cold": timed(lambda: task.grade_source(source, sandbox=sandbox)),
+                "warm": statistics.mean(several),
+                "one core": one_core_s / len(variants),
+                "parallel": timed(lambda: list(all_cores.map(variants))) / len(variants),
+                "floor": timed(lambda: grade_all_here(variants)) / len(variants),
+                "floors": at_once_s / (cores * len(variants)),
+            }
+
         one.grade_source(source)
         on_one_core(lambda: pinned.grade_source(source))
-        list(all_cores.map(variants[: 2 * cores]))
+        list(all_cores.map([source] * 2 * cores))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        for _ in range(rounds):
-            several = [timed(lambda v=v: one.grade_source(v)) for v in variants]
-            latencies += several
-            rows.append(
-                {
-                    "import": timed(import_numpy),
-                    "cold": timed(lambda: task.grade_source(source, sandbox=sandbox)),
-                    "warm": statistics.mean(several),
-                    "one core": on_one_core(lambda: timed(lambda: grade_all(pinned, variants)))
-                    / len(variants),
-                    "parallel": timed(lambda: list(all_cores.map(variants))) / len(variants),
-                    "floor": timed(lambda: grade_all_here(variants)) / len(variants),
-                    "floors": timed(lambda: at_once(cores, lambda: grade_all_here(variants)))
-                    / (cores * len(variants)),
-                }
-            )
+        for turn in range(rounds):  # with other probes each, as one in hundreds is looked at twice
+            numbers = range(max(warm, 2 * cores))
+            rows.append(measure_all([f"{source}# {turn} {number}\n" for number in numbers]))
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     latencies.sort()
     ratios = {
