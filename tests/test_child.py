@@ -97,6 +97,9 @@ OPERATIONS = {
     "signals by descriptor": "fcntl.fcntl(3, fcntl.F_SETOWN, os.getppid())",
     "asynchronous signals": "fcntl.fcntl(3, fcntl.F_SETFL, os.O_ASYNC)",
     "terminal input": "fcntl.ioctl(0, 0x5412, b'x')",
+    "memory that is not counted": "__import__('mmap').mmap(-1, 4096)",
+    "its real number": "os.readlink('/proc/self')",
+    "the cores of its worker": "os.sched_getaffinity(0)",
     "limits": "resource.setrlimit(resource.RLIMIT_CPU, (0, 0))",
 }
 ADD_KEY = 248 if platform.machine() == "x86_64" else 217
@@ -200,6 +203,9 @@ ALLOWED = {
     "random bytes": "len(os.urandom(8)) == 8",
     "process id": "os.getpid() == 3",  # not told, and no error
     "memory": "len(bytearray(200 << 20)) > 0",
+    "private memory": "len(__import__('mmap').mmap(-1, 4096, flags=0x22)) == 4096",
+    "real path": "os.path.isfile(os.path.realpath(os.__file__))",
+    "absolute path": "len(__import__('pathlib').Path('.').resolve().parts) == 1",
     "linear algebra": "np.linalg.norm(np.ones((300, 300)) @ np.ones((300, 300))) > 0",
     "print": "print('x' * 100000) is None",
     "platform": "len(__import__('platform').machine()) > 0",

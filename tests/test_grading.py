@@ -293,6 +293,22 @@ def test_forbidden_bubblewrap_falls_back(tmp_path: Path, monkeypatch: pytest.Mon
     assert verdict["sandbox"] == "process"
 
 
+def test_bubblewrap_that_fails_once_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been killed: only what fails twice is given up for good."""
+    real = shutil.which("bwrap")
+    if task.available_sandbox() != "bubblewrap" or real is None:
+        pytest.skip("bubblewrap is not usable here")
+    fake_bubblewrap(tmp_path, monkeypatch)
+    flag = tmp_path / "failed"
+    (tmp_path / "bwrap").write_text(
+        f'#!/bin/sh\n[ -e {flag} ] && exec {real} "$@"\ntouch {flag}\nexit 1\n'
+    )
+    assert task.grade_source(REFERENCE)["sandbox"] == "bubblewrap"
+    assert flag.exists()
+
+
 def test_bubblewrap_asked_for_and_forbidden_is_not_graded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -644,6 +660,35 @@ def test_what_is_left_early_ends_at_once(workers: int) -> None:
         with pytest.raises(task.GradingError, match=r"ended|stopped|answer"):
             future.result()
     assert time.monotonic() - started < 50  # one time limit would be 60
+
+
+def test_a_grade_that_begins_as_its_map_is_left_does_not_run() -> None:
+    """Nobody waits for it: not even if it had seen that somebody did."""
+    abandoned = threading.Event()
+
+    class LeftMeanwhile:
+        def __enter__(self) -> None:
+            abandoned.set()
+
+        def __exit__(self, *_: object) -> None: ...
+
+    with task.Grader(1, time_limit=2) as grader:
+        grader._lock = LeftMeanwhile()  # type: ignore[assignment]
+        with pytest.raises(task.GradingError, match="ended"):
+            grader._use_free("grade_source", b"while True: pass", abandoned)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_class_of_the_callers_may_be_a_source(workers: int) -> None:
+    """Its class is not known to the processes that grade."""
+
+    class Text(str): ...
+
+    class Data(bytes): ...
+
+    with task.Grader(workers) as grader:
+        sources = [Text(REFERENCE), Data(REFERENCE.encode())]
+        assert [verdict["passed"] for verdict in grader.map(sources)] == [True, True]
 
 
 def test_one_source_is_no_iterable_of_sources() -> None:
