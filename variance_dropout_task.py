@@ -1586,16 +1586,6 @@ def _bits_set() -> np.ndarray[Any, Any]:
     return np.asarray(bits.sum(axis=1, dtype=np.uint8))
 
 
-def _standardized(masks: list[tuple[Step, Mask]], n: int) -> tuple[Any, Any]:
-    """The first n units of masks, each with mean 0 and norm 1; and the share that is dropped.
-
-    A mask that is all one becomes nan: it has no correlation with anything.
-    """
-    z = np.array([mask[:n] for _, mask in masks], dtype=np.float32)
-    p = z.mean(axis=1)
-    return (z - p[:, None]) / np.sqrt(n * p * (1 - p))[:, None], p
-
-
 def _repeated_small(masks: list[tuple[Step, Mask]], alpha: float) -> str | None:
     """Small masks of one layer and shape: too few units to tell, so pairs are taken together."""
     earlier: dict[Any, Mask] = {}
@@ -1659,7 +1649,9 @@ def _structure(masks: list[tuple[Step, Mask]], n: int, alpha: float) -> str | No
     """
     if not masks:
         return None
-    z, p = _standardized(masks, n)
+    units = np.array([mask[:n] for _, mask in masks], dtype=np.float32)
+    p = units.mean(axis=1)  # of a mask that is all one, z is nan: it is correlated with nothing
+    z = (units - p[:, None]) / np.sqrt(n * p * (1 - p))[:, None]
     spectra = np.fft.rfft(z, 2 * n)
     products = {
         "moved": (spectra * spectra.conj(), 1),
