@@ -507,6 +507,7 @@ class Grader:
             self._idle.put(one)
 
     def __enter__(self) -> Grader:
+        self._abandoned = threading.Event()  # should an exception have ended it before
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -2378,6 +2379,8 @@ def _child_program() -> None:
             setattr(module, name, stream.randbytes)
         setattr(np.random.bit_generator, "randbits", stream.getrandbits)  # noqa: B010
         os.getpid = lambda: 3  # the filter hides the real one, which would differ every time
+        if hasattr(os, "sched_getaffinity"):  # nor does it tell which core this is
+            os.sched_getaffinity = lambda _: {0}
 
     def seed_generators(seed: int) -> None:
         # The same code meets the same numbers, whichever generator it uses.
@@ -2569,6 +2572,7 @@ def _child_program() -> None:
     powers = operations(compile("a ** b; a **= b", "", "exec"))
     powers -= operations(compile("a * b; a *= b", "", "exec"))
     extended, named = dis.opmap["EXTENDED_ARG"], {dis.opname[code] for code in dis.hasname}
+    loading = {"LOAD_GLOBAL", "LOAD_NAME"}
     attributes = {"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "LOAD_SUPER_METHOD"}
     binding = {dis.opmap[name] for name in named if name.startswith(("STORE", "DELETE", "IMPORT"))}
 
@@ -2580,21 +2584,25 @@ def _child_program() -> None:
                 return True
             codes += [inner for inner in one.co_consts if isinstance(inner, types.CodeType)]
         # To look at every instruction takes a tenth of a grade. Mostly a name will do: what the
-        # code has a name for and does not bind, it takes from a module. (An attribute counts,
-        # whosever it is.)
-        found: set[str] = set().union(*(names.intersection(one.co_names) for one in codes))
-        bound: set[str] = set().union(*(names_bound(one) for one in codes if found))
-        if found - bound:
-            return True
+        # code has a name for, and neither it nor the module binds, it takes from elsewhere. (An
+        # attribute counts, whosever it is.)
+        own = names_bound(code)
+        for one in codes:
+            found = names.intersection(one.co_names) - own
+            if found and found - names_bound(one):
+                return True
         called: set[str] = set()
         for one in codes:
-            if not names.isdisjoint(one.co_names):
-                steps = (step for step in dis.get_instructions(one) if step.opcode != extended)
-                for step, after in itertools.pairwise(steps):
-                    if step.argval in names and step.opname in attributes:
-                        return True
-                    if step.argval in names and step.opname == "IMPORT_FROM":
-                        called.add(after.argval)
+            if names.isdisjoint(one.co_names):
+                continue
+            steps = (step for step in dis.get_instructions(one) if step.opcode != extended)
+            for step, after in itertools.pairwise(steps):
+                if step.argval not in names:
+                    continue
+                if step.opname in attributes or (step.opname in loading and step.argval not in own):
+                    return True
+                if step.opname == "IMPORT_FROM":
+                    called.add(after.argval)
         return any(loads(one, called) for one in codes)
 
     def names_bound(code: types.CodeType) -> set[str]:

@@ -99,7 +99,6 @@ OPERATIONS = {
     "terminal input": "fcntl.ioctl(0, 0x5412, b'x')",
     "memory that is not counted": "__import__('mmap').mmap(-1, 4096)",
     "its real number": "os.readlink('/proc/self')",
-    "the cores of its worker": "os.sched_getaffinity(0)",
     "limits": "resource.setrlimit(resource.RLIMIT_CPU, (0, 0))",
 }
 ADD_KEY = 248 if platform.machine() == "x86_64" else 217
@@ -203,6 +202,8 @@ ALLOWED = {
     "random bytes": "len(os.urandom(8)) == 8",
     "process id": "os.getpid() == 3",  # not told, and no error
     "memory": "len(bytearray(200 << 20)) > 0",
+    "cores": "os.sched_getaffinity(0) == {0}",  # not told either
+    "idle executor": "__import__('concurrent.futures').futures.ThreadPoolExecutor() is not None",
     "private memory": "len(__import__('mmap').mmap(-1, 4096, flags=0x22)) == 4096",
     "real path": "os.path.isfile(os.path.realpath(os.__file__))",
     "absolute path": "len(__import__('pathlib').Path('.').resolve().parts) == 1",

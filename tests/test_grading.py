@@ -691,6 +691,15 @@ def test_a_class_of_the_callers_may_be_a_source(workers: int) -> None:
         assert [verdict["passed"] for verdict in grader.map(sources)] == [True, True]
 
 
+def test_a_grader_that_an_exception_ended_can_be_entered_again() -> None:
+    """As in a notebook, after Ctrl-C in a cell."""
+    grader = task.Grader(1)
+    with contextlib.suppress(KeyError), grader:
+        raise KeyError
+    with grader:
+        assert grader.grade_source(REFERENCE)["passed"]
+
+
 def test_one_source_is_no_iterable_of_sources() -> None:
     """Its letters are not graded one by one."""
     with task.Grader(1) as grader, pytest.raises(TypeError, match="several sources"):
